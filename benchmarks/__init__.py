@@ -1,0 +1,1 @@
+"""Measure the daemon beside two floors and its peers; see README.md."""

@@ -1,0 +1,8 @@
+"""`python -m supervisord_pidfd`: the daemon command."""
+
+import sys
+
+from supervisord_pidfd.daemon import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""Load the configuration in a short-lived child, so that no file can stop or swell the core.
+
+The child makes its own session, has default signals, no descriptor but its pipe, and runs under
+rlimits: a parser bomb ends it, and nothing else. The core never waits for it: the reading end of
+the pipe and the child's pidfd stand in its epoll, and it ends a child that is too slow. What comes
+back is one JSON object; end of file without a whole one means that the child died.
+
+This module is imported by the core, and imports the standard library only. pydantic and tomli are
+imported after the fork, by the child alone.
+"""
+
+import json
+import os
+import resource
+import select
+import signal
+import time
+from typing import Any, NamedTuple, NoReturn
+
+from supervisord_pidfd.config.problems import Problem, has_errors, render
+from supervisord_pidfd.core.spec import ServiceSpec, SupervisorSpec, load
+from supervisord_pidfd.errors import ConfigError
+
+__all__ = [
+    "DEADLINE_S", "Loading", "Problem", "Reply", "Request", "has_errors", "load_blocking",
+    "parse_reply", "render", "start_loading",
+]  # fmt: skip
+
+DEADLINE_S = 30.0
+"""How long the core gives a child before it kills it."""
+MAX_MEMORY = 512 << 20
+MAX_CPU_S = 20
+MAX_REPLY = 64 << 20
+CHANNEL_VERSION = 1
+
+
+class Request(NamedTuple):
+    """Say what to load, and the facts of the daemon that the configuration may lean on.
+
+    `file` is None in single-service mode; `overrides` are `--set KEY=VALUE`; `command` are the
+    words after `--`; `start_dir` is where the daemon was started; `max_files` how many descriptors
+    the daemon may have.
+    """
+
+    file: str | None
+    uid: int
+    pid1: bool
+    start_dir: str
+    overrides: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    runtime_dir: str | None = None
+    log_dir: str | None = None
+    max_files: int = 1024
+
+
+class Loading(NamedTuple):
+    """Hold a child at work: its pid, and the reading end of its pipe (owned by the caller)."""
+
+    pid: int
+    fd: int
+
+
+class Reply(NamedTuple):
+    """Hold what the child found; with an error among `problems`, there are no services.
+
+    `service_count` is the number of services that the files define, instances counted one by one.
+    """
+
+    supervisor: SupervisorSpec
+    services: tuple[ServiceSpec, ...]
+    problems: tuple[Problem, ...]
+    files: tuple[str, ...]
+    digest: str
+    service_count: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether the configuration can be used."""
+        return not has_errors(self.problems)
+
+
+def start_loading(request: Request) -> Loading:
+    """Fork the child; the caller owns the descriptor, and reaps or kills the child.
+
+    Raises:
+        OSError: There is no descriptor or process to be had.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(reader)
+        os.close(writer)
+        raise
+    if pid == 0:
+        _child(request, writer)
+    os.close(writer)
+    os.set_blocking(reader, False)
+    return Loading(pid, reader)
+
+
+def parse_reply(data: bytes) -> Reply:
+    """Build the reply of what the child wrote until end of file.
+
+    Raises:
+        ConfigError: The child died, or speaks another version.
+    """
+    try:
+        plain = json.loads(data)
+        if plain["version"] != CHANNEL_VERSION:
+            raise ConfigError(
+                "the installed version differs from the running one: pidfdctl reexec"
+            )
+        return Reply(
+            load(SupervisorSpec, plain["supervisor"]),
+            tuple(load(ServiceSpec, service) for service in plain["services"]),
+            tuple(load(Problem, problem) for problem in plain["problems"]),
+            tuple(plain["files"]),
+            plain["digest"],
+            plain["count"],
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ConfigError(
+            "cannot load the configuration: its reader died before it had answered"
+        ) from error
+
+
+def load_blocking(request: Request, deadline_s: float = DEADLINE_S) -> Reply:
+    """Load a configuration and wait for it: for `check`, which is no daemon.
+
+    Raises:
+        ConfigError: The child died, or was killed because it took too long.
+        OSError: There is no descriptor or process to be had.
+    """
+    loading = start_loading(request)
+    end = time.monotonic() + deadline_s
+    try:
+        data = _read_until(loading.fd, end)
+    finally:
+        os.close(loading.fd)
+        if time.monotonic() >= end:
+            os.kill(loading.pid, signal.SIGKILL)  # unreaped, so the pid is still its own
+        os.waitpid(loading.pid, 0)
+    if data is None:
+        raise ConfigError(f"cannot load the configuration: no answer within {deadline_s:g}s")
+    return parse_reply(data)
+
+
+def _read_until(fd: int, end: float) -> bytes | None:
+    """Read a nonblocking descriptor to its end; None if the moment passes first."""
+    pieces: list[bytes] = []
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    while poller.poll(max(0.0, end - time.monotonic()) * 1000):
+        piece = os.read(fd, 1 << 20)
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+    return None
+
+
+# -- in the child ---------------------------------------------------------------------------------
+
+
+def _child(request: Request, writer: int) -> NoReturn:
+    """Be the child: never return to the code of the core, whatever happens."""
+    status = 1
+    try:
+        _isolate(writer)
+        _write(3, json.dumps({"version": CHANNEL_VERSION, **_load(request)}).encode())
+        status = 0
+    except BaseException:  # noqa: BLE001, S110 - a short answer is how the core learns of it
+        pass
+    finally:
+        os._exit(status)
+
+
+def _isolate(writer: int) -> None:
+    """Leave everything of the core behind; afterwards descriptor 3 is the pipe."""
+    signal.set_wakeup_fd(-1)
+    for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.setsid()
+    os.dup2(writer, 3)
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in range(3):
+        os.dup2(null, fd)
+    os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    for kind, most in (
+        (resource.RLIMIT_AS, MAX_MEMORY),
+        (resource.RLIMIT_CPU, MAX_CPU_S),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _limit(kind, most)
+
+
+def _limit(kind: int, most: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(kind, (most, most))
+
+
+def _load(request: Request) -> dict[str, Any]:
+    """Run the pass; what it cannot survive is a problem like any other."""
+    import gc  # noqa: PLC0415 - the child alone needs it
+
+    gc.disable()  # it ends before there is anything worth collecting
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # they cost 14 ms, and are not ours
+    name = request.file or "--"
+    try:
+        from supervisord_pidfd.config import load as loading  # noqa: PLC0415 - after the fork
+
+        del os.environ["PYDANTIC_DISABLE_PLUGINS"]
+        return loading.load(request)
+    except (MemoryError, RecursionError):
+        return _failed(
+            name, "too-large", "cannot load the configuration: it takes too much memory"
+        )
+    except Exception as error:  # noqa: BLE001 - a bug of ours must not look like a good file
+        kind = type(error).__name__  # not its text, which may hold a secret
+        return _failed(name, "syntax", f"cannot load the configuration: internal error: {kind}")
+
+
+def _failed(name: str, code: str, message: str) -> dict[str, Any]:
+    problem = {
+        "file": name, "line": 1, "column": 1, "severity": "error", "code": code, "key": None,
+        "message": message,
+    }  # fmt: skip
+    return {
+        "supervisor": {}, "services": [], "problems": [problem], "files": [], "digest": "",
+        "count": 0,
+    }  # fmt: skip
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

@@ -1,0 +1,412 @@
+"""The types of configuration keys: what people write, checked and turned into what is meant.
+
+Each is a function that takes the value tomli read and returns the meaning, or raises a
+`PydanticCustomError` whose type is one of our problem codes; beside it stands its JSON Schema.
+"""
+
+import re
+import shlex
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from supervisord_pidfd.config import later, units
+from supervisord_pidfd.config.units import NotAUnitError, quoted
+
+NAME = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+MAX_INSTANCES = 10_000
+MAX_WORD = 131_071
+"""Bytes of one argument; execve(2) refuses more (MAX_ARG_STRLEN, 32 pages)."""
+MAX_WORDS = 2_000_000
+"""Bytes of all arguments: a quarter of the usual stack limit."""
+
+UNLIMITED = -1
+
+
+def refuse(code: str, message: str, hint: str | None = None) -> PydanticCustomError:
+    """Make the error that carries one of our codes through pydantic."""
+    # The template is constant: a message with braces in it must not be formatted again.
+    return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})
+
+
+def _field(check: Callable[[Any], Any], schema: dict[str, Any]) -> tuple[Any, Any]:
+    return PlainValidator(check), WithJsonSchema(schema)
+
+
+# -- plain kinds ----------------------------------------------------------------------------------
+
+
+def check_flag(value: object) -> bool:
+    """Accept true and false alone."""
+    if isinstance(value, bool):
+        return value
+    raise refuse("bad-type", f"not a boolean: {quoted(value)}", "write true or false")
+
+
+def check_text(value: object) -> str:
+    """Accept a string without NUL."""
+    if not isinstance(value, str):
+        hint = f'write "{value}"' if isinstance(value, int | float) else None
+        raise refuse("bad-type", f"not a string: {quoted(value)}", hint)
+    if "\0" in value:
+        raise refuse("bad-value", "must not contain a NUL character")
+    return value
+
+
+def check_words(value: object) -> str:
+    """Accept a string that is not empty."""
+    text = check_text(value)
+    if not text:
+        raise refuse("bad-value", "must not be empty")
+    return text
+
+
+def integer(low: int, high: int) -> Callable[[object], int]:
+    """Make a check for an integer in a range."""
+
+    def check(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise refuse("bad-type", f"not an integer: {quoted(value)}")
+        if not low <= value <= high:
+            raise refuse("bad-value", f"must be from {low} to {high}, not {quoted(value)}")
+        return value
+
+    return check
+
+
+def number(low: float, high: float) -> Callable[[object], float]:
+    """Make a check for a number in a range; NaN is in none."""
+
+    def check(value: object) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise refuse("bad-type", f"not a number: {quoted(value)}")
+        if not low <= value <= high:
+            raise refuse("bad-value", f"must be from {low:g} to {high:g}, not {quoted(value)}")
+        return float(value)
+
+    return check
+
+
+def one_of(*choices: str, not_yet: tuple[str, ...] = ()) -> Callable[[object], str]:
+    """Make a check for one word of a list; a word of `not_yet` is known but not built."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str):
+            raise refuse("bad-type", f"not a string: {quoted(value)}")
+        if value in not_yet:
+            raise refuse("later", f"{quoted(value)} is {later.MESSAGE}")
+        if value not in choices:
+            message = f"must be one of {', '.join(choices)}, not {quoted(value)}"
+            raise refuse("bad-value", message)
+        return value
+
+    return check
+
+
+def unit(parse: Callable[[object], Any]) -> Callable[[object], Any]:
+    """Make a check of a parser of units: its error becomes a problem at the value."""
+
+    def check(value: object) -> object:
+        try:
+            return parse(value)
+        except NotAUnitError as error:
+            raise refuse("bad-value", error.message, error.hint) from None
+
+    return check
+
+
+def check_duration(value: object) -> float:
+    """Accept a finite duration."""
+    return float(unit(units.parse_duration)(value))
+
+
+def check_long_duration(value: object) -> float:
+    """Accept a duration, or `"infinity"`."""
+    return float(unit(lambda text: units.parse_duration(text, infinite=True))(value))
+
+
+# -- kinds with more to say -----------------------------------------------------------------------
+
+
+class CommandLine(NamedTuple):
+    """Hold the words of a command before `${}` is filled in; `text` is the string they came of."""
+
+    words: tuple[str, ...]
+    text: str | None = None
+
+
+def check_command(value: object) -> CommandLine:
+    """Accept a list of words, or a string to be split as a shell would; no shell runs."""
+    if isinstance(value, str):
+        text = check_text(value)
+        try:
+            line = CommandLine(tuple(shlex.split(text)), text)
+        except ValueError as error:
+            raise refuse("bad-value", f"cannot split into words: {error}".lower()) from None
+    elif isinstance(value, list):
+        line = CommandLine(tuple(map(check_text, value)))
+    else:
+        raise refuse("bad-type", f"not a command: {quoted(value)}", "write a string or a list")
+    if not line.words or not line.words[0]:
+        raise refuse("bad-value", "the command is empty")
+    sizes = [len(word.encode("utf-8", "surrogateescape")) for word in line.words]
+    if max(sizes) > MAX_WORD or sum(sizes) > MAX_WORDS:
+        raise refuse("too-large", "longer than execve(2) accepts")
+    return line
+
+
+def check_instances(value: object) -> tuple[str, ...]:
+    """Accept a number of copies, or their names; return the names."""
+    if isinstance(value, list):
+        for name in value:
+            if not isinstance(name, str) or not NAME.fullmatch(name):
+                raise refuse("bad-value", f"not an instance name: {quoted(name)}", NAME_HINT)
+        if not value:
+            raise refuse("bad-value", "there must be at least one instance")
+        if len(set(value)) < len(value):
+            raise refuse("bad-value", "two instances have the same name")
+        return tuple(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise refuse("bad-type", f"not a number or a list of names: {quoted(value)}")
+    return tuple(map(str, range(integer(1, MAX_INSTANCES)(value))))
+
+
+NAME_HINT = "letters, digits, _ and -, at most 64, the first a letter or digit"
+
+
+def check_globs(value: object) -> tuple[str, ...]:
+    """Accept true (all), false (none), or a list of names and globs."""
+    if isinstance(value, bool):
+        return ("*",) if value else ()
+    if isinstance(value, list):
+        return tuple(map(check_words, value))
+    raise refuse("bad-type", f"not a boolean or a list: {quoted(value)}")
+
+
+def check_stdin(value: object) -> str:
+    """Accept `null`, `inherit` or `file:PATH`."""
+    text = check_text(value)
+    if text in {"null", "inherit"} or (text.startswith("file:") and text != "file:"):
+        return text
+    raise refuse("bad-value", f"not a source: {quoted(value)}", 'write "null" or "file:PATH"')
+
+
+def check_secret(value: object) -> str:
+    """Accept `file:PATH` or `credential:NAME`; what was written is never repeated."""
+    hint = 'write "file:PATH" or "credential:NAME"'
+    if not isinstance(value, str) or "\0" in value:
+        raise refuse("bad-type", "not a reference to a secret", hint)
+    kind, _, rest = value.partition(":")
+    if kind == "file" and rest:
+        return value
+    if kind == "credential" and re.fullmatch("[A-Za-z0-9_.-]+", rest) and rest not in {".", ".."}:
+        return value
+    raise refuse("bad-value", "not a reference to a secret", hint)
+
+
+def check_variable(value: object) -> str:
+    """Accept a name that can stand in an environment."""
+    text = check_words(value)
+    if "=" in text:
+        raise refuse("bad-value", f"not a variable name: {quoted(value)}")
+    return text
+
+
+def check_account(value: object) -> str:
+    """Accept a user or group: a name, or a number; `${}` is filled in later."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 0 <= value < 2**32 - 1:
+            raise refuse("bad-value", f"not a user or group: {quoted(value)}")
+        return str(value)
+    return check_words(value)
+
+
+class End(NamedTuple):
+    """Hold an exit code or a signal number, as `restart_prevent` lists them."""
+
+    code: int | None = None
+    signum: int | None = None
+
+
+def check_end(value: object) -> End:
+    """Accept an exit code (a number) or a signal (its name)."""
+    if isinstance(value, str):
+        return End(signum=int(unit(units.parse_signal)(value)))
+    return End(code=integer(0, 255)(value))
+
+
+class Step(NamedTuple):
+    """Hold one step of `stop.sequence`."""
+
+    signum: int
+    timeout: float
+
+
+def check_step(value: object) -> Step:
+    """Accept `"SIGNAL DURATION"`."""
+    words = value.split() if isinstance(value, str) else []
+    if len(words) != 2:
+        raise refuse("bad-value", f"not a step: {quoted(value)}", 'write "TERM 5s"')
+    return Step(int(unit(units.parse_signal)(words[0])), check_duration(words[1]))
+
+
+class LimitValues(NamedTuple):
+    """Hold the soft and the hard value of an rlimit."""
+
+    soft: int
+    hard: int
+
+
+def check_limit(value: object) -> LimitValues:
+    """Accept a number, a size, `"infinity"`, or two of them as `"soft:hard"`."""
+    if isinstance(value, str) and ":" in value:
+        soft, _, hard = value.partition(":")
+        pair = LimitValues(_limit(soft), _limit(hard))
+        if _order(pair.soft) > _order(pair.hard):
+            raise refuse("bad-value", f"the soft limit is above the hard one: {quoted(value)}")
+        return pair
+    both = _limit(value)
+    return LimitValues(both, both)
+
+
+def _limit(value: object) -> int:
+    return UNLIMITED if value == "infinity" else int(unit(units.parse_size)(value))
+
+
+def _order(value: int) -> float:
+    return float("inf") if value == UNLIMITED else value
+
+
+LIMIT_NAMES = (
+    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile",
+    "nproc", "rss", "rtprio", "rttime", "sigpending", "stack",
+)  # fmt: skip
+
+
+def check_limit_name(value: object) -> str:
+    """Accept the name of an rlimit; an unknown one is an unknown key."""
+    if value in LIMIT_NAMES:
+        return str(value)
+    raise refuse("unknown-key", "")
+
+
+def check_signal_name(value: object) -> int:
+    """Accept a signal as a key."""
+    return int(unit(units.parse_signal)(value))
+
+
+def check_rewrite(value: object) -> int:
+    """Accept a signal, or `"ignore"`, which is 0."""
+    return 0 if value == "ignore" else int(unit(units.parse_signal)(value))
+
+
+def check_listen(value: object) -> tuple[str, ...]:
+    """Accept one address or a list of them."""
+    addresses = value if isinstance(value, list) else [value]
+    return tuple(unit(units.parse_address)(address) for address in addresses)
+
+
+def check_regex(value: object) -> str:
+    """Accept a regular expression of at most 1000 characters."""
+    text = check_text(value)
+    if len(text) > 1000:
+        raise refuse("too-large", "longer than 1000 characters")
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise refuse("bad-value", f"not a regular expression: {error}") from None
+    return text
+
+
+def check_auto_flag(value: object) -> bool | None:
+    """Accept true, false or `"auto"`, which is None."""
+    if value == "auto":
+        return None
+    if isinstance(value, bool):
+        return value
+    raise refuse("bad-value", f"not a boolean: {quoted(value)}", 'write true, false or "auto"')
+
+
+def check_no_socket(value: object) -> str:
+    """Accept `"none"` alone: there is no control socket yet."""
+    if check_text(value) == "none":
+        return "none"
+    raise refuse("later", later.MESSAGE, 'only "none" is')
+
+
+def check_outputs(value: object) -> str:
+    """Accept a list of sinks; those of this version are `stdout` and `null`."""
+    sinks = value if isinstance(value, list) else [value]
+    sink = one_of("stdout", "null", not_yet=later.OUTPUTS)
+    chosen = [sink(name) for name in sinks]
+    if not isinstance(value, list):
+        raise refuse("bad-type", f"not a list: {quoted(value)}", f'write ["{value}"]')
+    return "inherit" if "stdout" in chosen else "null"
+
+
+# -- as annotations -------------------------------------------------------------------------------
+
+_STRING = {"type": "string"}
+_WORDS = {"type": "array", "items": _STRING}
+_DURATION = {"type": ["string", "number"], "examples": ["500ms", "10s", "1m30s"]}
+_SIGNAL = {"type": ["string", "integer"], "examples": ["TERM", "SIGINT", "RTMIN+3"]}
+
+Flag = Annotated[bool, *_field(check_flag, {"type": "boolean"})]
+Text = Annotated[str, *_field(check_text, _STRING)]
+Words = Annotated[str, *_field(check_words, {"type": "string", "minLength": 1})]
+Duration = Annotated[float, *_field(check_duration, _DURATION)]
+LongDuration = Annotated[float, *_field(check_long_duration, _DURATION)]
+Signal = Annotated[int, *_field(unit(units.parse_signal), _SIGNAL)]
+Umask = Annotated[
+    int, *_field(unit(units.parse_umask), {"type": "string", "pattern": "^0?[0-7]{1,3}$"})
+]
+Cpus = Annotated[tuple[int, ...], *_field(unit(units.parse_cpus), _STRING)]
+Command = Annotated[
+    CommandLine, *_field(check_command, {"anyOf": [_STRING, {**_WORDS, "minItems": 1}]})
+]
+Instances = Annotated[
+    tuple[str, ...],
+    *_field(check_instances, {"anyOf": [{"type": "integer", "minimum": 1}, _WORDS]}),
+]
+Globs = Annotated[tuple[str, ...], *_field(check_globs, {"anyOf": [{"type": "boolean"}, _WORDS]})]
+Stdin = Annotated[
+    str, *_field(check_stdin, {"type": "string", "pattern": "^(null|inherit|file:.+)$"})
+]
+Secret = Annotated[
+    str, *_field(check_secret, {"type": "string", "pattern": "^(file|credential):.+$"})
+]
+Variable = Annotated[str, *_field(check_variable, _STRING)]
+Account = Annotated[str, *_field(check_account, {"type": ["string", "integer"]})]
+ExitEnd = Annotated[End, *_field(check_end, _SIGNAL)]
+StopStep = Annotated[Step, *_field(check_step, {"type": "string", "examples": ["TERM 5s"]})]
+Limit = Annotated[LimitValues, *_field(check_limit, {"type": ["string", "integer"]})]
+LimitName = Annotated[str, *_field(check_limit_name, {"enum": list(LIMIT_NAMES)})]
+SignalName = Annotated[int, *_field(check_signal_name, _STRING)]
+Rewrite = Annotated[int, *_field(check_rewrite, _SIGNAL)]
+Listen = Annotated[tuple[str, ...], *_field(check_listen, {"anyOf": [_STRING, _WORDS]})]
+Regex = Annotated[str, *_field(check_regex, {"type": "string", "format": "regex"})]
+AutoFlag = Annotated[bool | None, *_field(check_auto_flag, {"enum": ["auto", True, False]})]
+NoSocket = Annotated[str, *_field(check_no_socket, {"const": "none"})]
+Outputs = Annotated[
+    str, *_field(check_outputs, {"type": "array", "items": {"enum": ["stdout", "null"]}})
+]
+ExitCode = Annotated[
+    int, *_field(integer(0, 255), {"type": "integer", "minimum": 0, "maximum": 255})
+]
+
+
+def choice(*choices: str, not_yet: tuple[str, ...] = ()) -> tuple[Any, Any]:
+    """Make the metadata of a string that is one of a few words."""
+    return _field(one_of(*choices, not_yet=not_yet), {"enum": list(choices)})
+
+
+def whole(low: int, high: int) -> tuple[Any, Any]:
+    """Make the metadata of an integer in a range."""
+    return _field(integer(low, high), {"type": "integer", "minimum": low, "maximum": high})
+
+
+def real(low: float, high: float) -> tuple[Any, Any]:
+    """Make the metadata of a number in a range."""
+    return _field(number(low, high), {"type": "number", "minimum": low, "maximum": high})

@@ -1,0 +1,264 @@
+"""One service, fully resolved: what the core needs to know, with no text left to parse.
+
+Lengths are float seconds (`math.inf` where the file says "infinity"), sizes are bytes, signals are
+numbers. `dump` and `load` turn any of these tuples into plain JSON data and back: the config child
+sends that over its pipe, never a pickle. Only members that differ from their default travel.
+"""
+
+import enum
+import math
+from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
+
+from supervisord_pidfd.core.exitstatus import Ends
+
+SIGHUP, SIGINT, SIGPIPE, SIGTERM = 1, 2, 13, 15
+"""The numbers are the same on every Linux architecture; `signal` would be an effectful import."""
+
+
+class ServiceType(enum.StrEnum):
+    """Say when a service counts as ready."""
+
+    SIMPLE = "simple"
+    ONESHOT = "oneshot"
+
+
+class RestartPolicy(enum.StrEnum):
+    """Name the seven restart policies."""
+
+    NO = "no"
+    ALWAYS = "always"
+    ON_FAILURE = "on-failure"
+    ON_SUCCESS = "on-success"
+    ON_ABNORMAL = "on-abnormal"
+    ON_WATCHDOG = "on-watchdog"
+    UNLESS_STOPPED = "unless-stopped"
+
+
+class LimitAction(enum.StrEnum):
+    """Say what happens when the start limit is reached."""
+
+    FAIL = "fail"
+    SLOW_RETRY = "slow-retry"
+    SHUTDOWN = "shutdown"
+
+
+class Scope(enum.StrEnum):
+    """Say who gets the signals of a stop."""
+
+    GROUP = "group"
+    MIXED = "mixed"
+    PROCESS = "process"
+
+
+class Output(enum.StrEnum):
+    """Say where standard output and standard error of a service go."""
+
+    INHERIT = "inherit"
+    NULL = "null"
+
+
+class StopStep(NamedTuple):
+    """Hold one step of a stop: the signal, and how long to wait before the next one."""
+
+    signum: int
+    timeout: float
+
+
+class StopSpec(NamedTuple):
+    """Hold how a service is stopped; after the last step comes SIGKILL."""
+
+    steps: tuple[StopStep, ...] = (StopStep(SIGTERM, 10.0),)
+    scope: Scope = Scope.GROUP
+    keep_leftovers: bool = False
+
+    @property
+    def timeout(self) -> float:
+        """Return the seconds from the first signal to SIGKILL."""
+        return sum(step.timeout for step in self.steps)
+
+
+class BackoffSpec(NamedTuple):
+    """Hold how long to wait between automatic restarts."""
+
+    delay: float = 0.1
+    factor: float = 2.0
+    max_delay: float = 30.0
+    jitter: float = 0.1
+    reset_after: float = 60.0
+
+
+class StartLimitSpec(NamedTuple):
+    """Hold how many automatic restarts are allowed in a sliding window; burst 0 is no limit."""
+
+    burst: int = 10
+    interval: float = 600.0
+    action: LimitAction = LimitAction.FAIL
+
+
+class Identity(NamedTuple):
+    """Hold whom a service runs as, already looked up; `home` and `shell` fill its environment."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    user: str | None = None
+    home: str | None = None
+    shell: str | None = None
+
+
+class ResourceLimit(NamedTuple):
+    """Hold one rlimit: its name in lower case, soft and hard value; -1 is unlimited."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+class StartFault(NamedTuple):
+    """Hold why every start must fail until the next apply: a stage, its subject, an errno name."""
+
+    stage: str
+    subject: str
+    error: str
+
+
+class ServiceSpec(NamedTuple):
+    """Hold one service.
+
+    `program` is the absolute path found in the service's PATH, or None if there was none when the
+    configuration was loaded: then the child looks again at each start. `fast` is true when program,
+    interpreter and stdin lie on local filesystems, so that a vfork cannot suspend the core.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    program: str | None = None
+    fast: bool = False
+    group: str = ""
+    type: ServiceType = ServiceType.SIMPLE
+    description: str = ""
+    autostart: bool = True
+    restart: RestartPolicy = RestartPolicy.ON_FAILURE
+    directory: str | None = None
+    umask: int = 0o022
+    identity: Identity | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+    inherit: tuple[str, ...] = ("*",)
+    unset: tuple[str, ...] = ()
+    instance: str = ""
+    stdin: str = "null"
+    output: Output = Output.INHERIT
+    start_timeout: float = 90.0
+    runtime_max: float = math.inf
+    ready_delay: float = 0.0
+    stop: StopSpec = StopSpec()
+    success: Ends = Ends((0,), (SIGHUP, SIGINT, SIGTERM, SIGPIPE))
+    restart_prevent: Ends = Ends()
+    restart_force: Ends = Ends()
+    backoff: BackoffSpec = BackoffSpec()
+    start_limit: StartLimitSpec = StartLimitSpec()
+    critical: bool = False
+    main: bool = False
+    limits: tuple[ResourceLimit, ...] = ()
+    nice: int | None = None
+    oom_score_adjust: int | None = None
+    cpu_affinity: tuple[int, ...] = ()
+    sched_policy: str | None = None
+    sched_priority: int = 0
+    no_new_privileges: bool = False
+    parent_death_signal: int | None = None
+    foreground: bool = False
+    fault: StartFault | None = None
+    origin: str = ""
+
+
+LIVE_FIELDS = frozenset(
+    {
+        "description", "autostart", "restart", "start_timeout", "runtime_max", "stop", "success",
+        "restart_prevent", "restart_force", "backoff", "start_limit", "critical", "main", "origin",
+        "group",
+    }
+)  # fmt: skip
+"""Members that `apply` changes in place (L in the reference); every other one restarts."""
+
+
+class MetricsSpec(NamedTuple):
+    """Hold what the gateway serves; no listener means no gateway."""
+
+    listen: tuple[str, ...] = ()
+    include: str = ""
+    exclude: str = ""
+    phases: bool | None = None
+    resources: bool = True
+    sample_every: float = 15.0
+    user: str | None = None
+    identity: Identity | None = None
+
+
+class SupervisorSpec(NamedTuple):
+    """Hold the daemon's own settings; None means "the default of this place" (PID 1, uid)."""
+
+    runtime_dir: str | None = None
+    reaper: str = "auto"
+    subreaper: bool = True
+    shutdown_timeout: float | None = None
+    exit_when_idle: bool | None = None
+    start_concurrency: int = 0
+    signals: tuple[tuple[int, int], ...] = ()
+    log_level: str = "info"
+    log_format: str = "auto"
+    metrics: MetricsSpec = MetricsSpec()
+
+
+# -- plain data ---------------------------------------------------------------------------------
+
+_Tuple = TypeVar("_Tuple")
+
+
+def dump(value: Any) -> Any:  # noqa: ANN401 - plain JSON data is any of str, int, list, dict
+    """Turn a spec into plain JSON data, leaving out what equals its default."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        defaults = value._field_defaults  # type: ignore[attr-defined]
+        return {
+            name: dump(member)
+            for name, member in zip(value._fields, value, strict=True)
+            if name not in defaults or member != defaults[name]
+        }
+    if isinstance(value, tuple):
+        return [dump(member) for member in value]
+    return value
+
+
+def load(kind: type[_Tuple], plain: dict[str, Any]) -> _Tuple:
+    """Build a spec from what `dump` made.
+
+    Raises:
+        TypeError, ValueError, KeyError: The data does not fit the type (a bug, or another version).
+    """
+    readers = _readers(kind)
+    return kind(**{name: readers[name](member) for name, member in plain.items()})
+
+
+_READERS: dict[type, dict[str, Any]] = {}
+
+
+def _readers(kind: type) -> dict[str, Any]:
+    if kind not in _READERS:
+        _READERS[kind] = {name: _reader(hint) for name, hint in get_type_hints(kind).items()}
+    return _READERS[kind]
+
+
+def _reader(hint: Any) -> Any:  # noqa: ANN401 - a type expression
+    """Choose how to read a member of this type: nested tuple, enum, tuple of those, or as it is."""
+    options = [option for option in get_args(hint) if option is not type(None)]
+    if type(None) in get_args(hint):
+        inner = _reader(options[0])
+        return lambda plain: None if plain is None else inner(plain)
+    if hasattr(hint, "_fields"):
+        return lambda plain: load(hint, plain)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return hint
+    if getattr(hint, "__origin__", None) is tuple:
+        element = _reader(options[0])
+        return lambda plain: tuple(element(member) for member in plain)
+    return lambda plain: plain

@@ -1,0 +1,1 @@
+"""The gateway: every TCP listener, in a process of its own without privileges."""

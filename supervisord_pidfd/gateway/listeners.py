@@ -1,0 +1,167 @@
+"""The addresses of `metrics.listen`: bound at the start, tried again while they cannot be."""
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import os
+import socket
+import stat
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from supervisord_pidfd.errors import StartupError
+
+BACKLOG = 64
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 60.0
+READ_LIMIT_BYTES = 16384
+
+Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Notice = Callable[..., None]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Hold one address, as written and as the kernel takes it."""
+
+    text: str
+    family: int
+    target: tuple[str, int] | str
+
+
+def parse(text: str) -> Address:
+    """Read `IP:PORT`, `[IP]:PORT` or `unix:PATH`.
+
+    Raises:
+        StartupError: It is none of these.
+    """
+    if text.startswith("unix:") and len(text) > len("unix:"):
+        return Address(text, socket.AF_UNIX, text.removeprefix("unix:"))
+    host, _, port = text.rpartition(":")
+    six = host.startswith("[") and host.endswith("]")
+    try:
+        ip = ipaddress.IPv6Address(host[1:-1]) if six else ipaddress.IPv4Address(host)
+        number = int(port) if port.isascii() and port.isdigit() else -1
+    except ValueError:
+        number = -1
+    if not 0 <= number < 65536:
+        raise StartupError(f"cannot listen on {text!r}: not IP:PORT, [IP]:PORT or unix:PATH")
+    return Address(text, socket.AF_INET6 if six else socket.AF_INET, (str(ip), number))
+
+
+def bind(address: Address) -> socket.socket:
+    """Open and bind a socket for this address; the caller owns it.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    listener = socket.socket(address.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        if isinstance(address.target, str):
+            _remove_stale(address.target)
+            # Open to every local user, like a loopback port; by umask, so that there is no moment
+            # with another mode.
+            with _umask(0o111):
+                listener.bind(address.target)
+        else:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if address.family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address.target)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+@contextlib.contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the socket of a gateway that is gone: ours, and nobody answers there."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid not in (0, os.geteuid()):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        if probe.connect_ex(path) == errno.ECONNREFUSED:
+            os.unlink(path)
+
+
+def _shown(address: Address, listener: socket.socket) -> str:
+    """Write the address as it came out: the port is chosen by the kernel if it was 0."""
+    if isinstance(address.target, str):
+        return address.text
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if address.family == socket.AF_INET6 else f"{host}:{port}"
+
+
+class Listeners:
+    """Hold every listener; owns their sockets."""
+
+    def __init__(self, texts: Iterable[str], connected: Connected, notice: Notice) -> None:
+        self._addresses = [parse(text) for text in texts]
+        self._connected = connected
+        self._notice = notice
+        self._bound: list[tuple[Address, socket.socket]] = []
+        self._failed: list[tuple[Address, str]] = []
+        self._servers: list[asyncio.Server] = []
+
+    def bind_all(self) -> None:
+        """Try each address once; done while we still have the daemon's privileges."""
+        for address in self._addresses:
+            try:
+                self._bound.append((address, bind(address)))
+            except OSError as error:
+                self._failed.append((address, self._tell(address, error, "")))
+
+    async def serve(self) -> None:
+        """Accept connections on what is bound; return when nothing is left to be tried."""
+        for address, listener in self._bound:
+            await self._accept(address, listener)
+        async with asyncio.TaskGroup() as group:
+            for address, error in self._failed:
+                group.create_task(self._keep_trying(address, error))
+
+    async def _accept(self, address: Address, listener: socket.socket) -> None:
+        server = await asyncio.start_server(
+            self._connected, sock=listener, limit=READ_LIMIT_BYTES, backlog=BACKLOG
+        )
+        self._servers.append(server)
+        self._notice("listening", address=_shown(address, listener), serves="metrics")
+
+    async def _keep_trying(self, address: Address, told: str) -> None:
+        delay = RETRY_FIRST_S
+        while True:
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, RETRY_MAX_S)
+            try:
+                listener = bind(address)
+            except OSError as error:
+                told = self._tell(address, error, told)
+            else:
+                return await self._accept(address, listener)
+
+    def _tell(self, address: Address, error: OSError, told: str) -> str:
+        """Tell why an address cannot be used, once for each reason."""
+        name = errno.errorcode.get(error.errno or 0, str(error))
+        if name != told:
+            self._notice("listen_failed", address=address.text, error=name)
+        return name
+
+    def close(self) -> None:
+        """Close every listener."""
+        for server in self._servers:
+            server.close()
+        for _, listener in self._bound:
+            listener.close()

@@ -1,0 +1,84 @@
+"""Run the gateway: settings, listeners, no privileges, then serve until the core is gone.
+
+The sockets are bound with the daemon's privileges, and the first byte of a client is read without
+them. An idle gateway has no timer, so it never wakes.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from supervisord_pidfd.clock import SystemClock
+from supervisord_pidfd.errors import StartupError
+from supervisord_pidfd.gateway import privileges
+from supervisord_pidfd.gateway.http import Server
+from supervisord_pidfd.gateway.link import Link
+from supervisord_pidfd.gateway.listeners import Listeners
+from supervisord_pidfd.gateway.replica import Replica
+from supervisord_pidfd.gateway.routes import Site
+
+_STDERR = 2
+
+
+async def run(fd: int) -> None:
+    """Serve until the core closes its end of the channel, or SIGTERM.
+
+    Raises:
+        StartupError: The gateway cannot run like this.
+    """
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_swallow)
+    link = await Link.open(fd)
+    try:
+        settings = await link.settings()
+    except EOFError:
+        return
+    replica = Replica(settings)
+    site = Site(link, replica, settings, SystemClock())
+    server = Server(site.answer, site.requests)
+    listeners = Listeners(settings.listen, server.connected, link.notice)
+    listeners.bind_all()
+    privileges.drop(settings.user)
+    following = asyncio.create_task(link.follow(replica))
+    loop.add_signal_handler(signal.SIGTERM, following.cancel)
+    serving = asyncio.create_task(listeners.serve())
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+    finally:
+        serving.cancel()
+        listeners.close()
+        link.close()
+
+
+def _swallow(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say in one line what asyncio would say in twenty; the loop goes on."""
+    _complain(f"gateway: {context.get('message')}: {context.get('exception')!r}")
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody listens there; the exit code says it too
+        os.write(_STDERR, text.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the gateway; return its exit code."""
+    for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(signum, signal.SIG_IGN)
+    parser = argparse.ArgumentParser(prog="supervisord_pidfd.gateway")
+    parser.add_argument("--fd", type=int, required=True, help="the channel to the core")
+    options = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    try:
+        asyncio.run(run(options.fd))
+    except StartupError as error:
+        _complain(str(error))
+        return 1
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, asyncio.LimitOverrunError) as e:
+        _complain(f"gateway: cannot read the channel: {e!r}")
+        return 1
+    return 0

@@ -1,0 +1,161 @@
+"""What the gateway serves: one row of `ROUTES` per path."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from supervisord_pidfd.clock import Clock
+from supervisord_pidfd.core.metrics import Part
+from supervisord_pidfd.core.spec import MetricsSpec
+from supervisord_pidfd.gateway import procfs
+from supervisord_pidfd.gateway.exposition import (
+    Core,
+    CpuClock,
+    Gzip,
+    Scrape,
+    encode,
+    families,
+    negotiate,
+)
+from supervisord_pidfd.gateway.http import Request, Response, refusal
+from supervisord_pidfd.gateway.replica import Replica
+
+CACHE_S = 0.1
+"""How long an answer is good for others who ask the same, unless the replica has changed."""
+
+_LATER = frozenset({"logs", "checks"})
+"""Parts that may be asked for, and have no families in this version."""
+
+NO_ANSWER = "supervisor: no answer within 1s"
+
+
+class Asked(Protocol):
+    """Be what a site needs of the core."""
+
+    async def counters(self) -> Mapping[str, Any] | None:
+        """Return the core's counters, or None if it does not answer in time."""
+        ...
+
+
+class Site:
+    """Answer requests from the replica, the core and /proc."""
+
+    def __init__(self, core: Asked, replica: Replica, settings: MetricsSpec, clock: Clock) -> None:
+        self._core = core
+        self._replica = replica
+        self._settings = settings
+        self._clock = clock
+        self._sampler = procfs.Sampler(settings.sample_every)
+        self._cpu = CpuClock()
+        self._one_scrape = asyncio.Lock()
+        self._cached: tuple[Any, float, Response] | None = None
+        self.requests: Counter[tuple[str, int]] = Counter()
+
+    async def answer(self, request: Request) -> Response:
+        """Answer one request."""
+        route = ROUTES.get(request.path)
+        if route is None:
+            return refusal(404)
+        response = await route.answer(self, request)
+        return Response(
+            response.code, response.body, response.content_type, response.headers, route.handler
+        )
+
+    async def metrics(self, request: Request) -> Response:
+        """Serve the metrics; one at a time, so that many scrapers cost little more than one."""
+        asked = set(request.query.get("collect[]", ())) - _LATER
+        if not asked <= {part.value for part in Part}:
+            return refusal(400)
+        parts = frozenset(Part(word) for word in asked)
+        if "collect[]" not in request.query:
+            parts = frozenset(Part)
+        form = negotiate(request.headers.get("accept", ""))
+        gzip = _accepts_gzip(request.headers.get("accept-encoding", ""))
+        # Asked before the lock: scrapes of a core that hangs wait side by side.
+        counters = await self._core.counters()
+        async with self._one_scrape:
+            key = (form, gzip, parts, counters is None, self._replica.revision)
+            if self._cached is not None:
+                cached_key, made_at, response = self._cached
+                if cached_key == key and self._clock.now() - made_at < CACHE_S:
+                    return response
+            scrape = await self._scrape(counters, parts)
+            response = await self._render(scrape, form, gzip=gzip)
+            self._cached = (key, self._clock.now(), response)
+            return response
+
+    async def _scrape(self, counters: Mapping[str, Any] | None, parts: frozenset[Part]) -> Scrape:
+        """Look at the replica, and read /proc if it is time."""
+        if counters is None:
+            return Scrape(None, requests=self.requests, parts=parts)
+        # Both lists are of this moment: what follows may wait, and records may change meanwhile.
+        records, internal = self._replica.exported(), self._replica.internal()
+        pid = counters["pid"]
+        usage: dict[str, procfs.Usage] = {}
+        if self._settings.resources:
+            usage = await self._sampler.sample([*internal, *records], pid, self._clock.now())
+        else:
+            parts -= {Part.RESOURCES}
+        core = Core(counters, procfs.read_usage(pid), procfs.max_fds(pid), procfs.boot_time())
+        cpu = self._cpu.add_up(records, usage)
+        return Scrape(
+            core, records, internal, usage, cpu, self.requests, parts, self._settings.phases
+        )
+
+    async def _render(self, scrape: Scrape, form: str, *, gzip: bool) -> Response:
+        packer = Gzip() if gzip else None
+        pieces: list[bytes] = []
+        for piece in encode(families(scrape), form):
+            pieces.append(packer.add(piece) if packer else piece)
+            await asyncio.sleep(0)
+        if packer:
+            pieces.append(packer.finish())
+        headers = [("Vary", "Accept, Accept-Encoding")]
+        if gzip:
+            headers.append(("Content-Encoding", "gzip"))
+        return Response(200, b"".join(pieces), form, tuple(headers))
+
+    async def healthz(self, _request: Request) -> Response:
+        """Tell whether the core answers."""
+        alive = await self._core.counters() is not None
+        return _health([] if alive else [NO_ANSWER])
+
+    async def readyz(self, _request: Request) -> Response:
+        """Tell whether what matters is up, and stays so."""
+        counters = await self._core.counters()
+        if counters is None:
+            return _health([NO_ANSWER])
+        stopping = ["supervisor: shutting down"] if counters["stopping"] else []
+        return _health(stopping + self._replica.unready())
+
+
+def _health(reasons: list[str]) -> Response:
+    found: dict[str, Any] = {"ok": not reasons}
+    if reasons:
+        found["reasons"] = reasons
+    body = json.dumps(found, separators=(",", ":")).encode() + b"\n"
+    return Response(503 if reasons else 200, body, "application/json")
+
+
+def _accepts_gzip(accepted: str) -> bool:
+    for choice in accepted.lower().split(","):
+        coding, *parameters = (part.strip() for part in choice.split(";"))
+        if coding == "gzip":
+            return not any(part in ("q=0", "q=0.0", "q=0.00", "q=0.000") for part in parameters)
+    return False
+
+
+class Route(NamedTuple):
+    """Say who answers a path, and under which name it is counted."""
+
+    handler: str
+    answer: Callable[[Site, Request], Awaitable[Response]]
+
+
+ROUTES: dict[str, Route] = {
+    "/metrics": Route("metrics", Site.metrics),
+    "/healthz": Route("healthz", Site.healthz),
+    "/readyz": Route("readyz", Site.readyz),
+}

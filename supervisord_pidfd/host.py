@@ -1,0 +1,154 @@
+"""Take the process over from whoever started it: descriptors, limits, directories, the lock."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import resource
+import stat
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from supervisord_pidfd import sysabi
+from supervisord_pidfd.errors import StartupError
+
+UMASK = 0o077
+RESERVE = 64
+"""Descriptors kept back for what is not a service."""
+
+_NULL_DEVICE = os.makedev(1, 3)
+
+
+class Files(NamedTuple):
+    """Hold RLIMIT_NOFILE as it was found; the soft one is given back to children."""
+
+    soft: int
+    hard: int
+
+
+def open_standard_files() -> int:
+    """Make sure that 0, 1 and 2 are open, and return a descriptor of /dev/null above them.
+
+    With one of them closed, the next file or socket opened would become somebody's output.
+    """
+    null = _open_null()
+    while null <= 2:  # noqa: PLR2004 - stdin, stdout, stderr
+        null = os.dup(null)
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.dup2(null, fd)
+    os.set_inheritable(null, False)  # noqa: FBT003
+    return null
+
+
+def _open_null() -> int:
+    """Open /dev/null if it is the real one; else something that reads empty and takes nothing."""
+    with contextlib.suppress(OSError):
+        fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        status = os.fstat(fd)
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL_DEVICE:
+            return fd
+        os.close(fd)
+    empty = os.memfd_create("null", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fcntl.fcntl(empty, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW)
+    return empty
+
+
+def close_inherited(kept: int) -> None:
+    """Close what the parent left open above `kept` (and between 2 and it)."""
+    if kept > 3:  # noqa: PLR2004
+        sysabi.close_range(3, kept - 1)
+    sysabi.close_range(kept + 1, 2**31 - 1)
+
+
+def raise_file_limit() -> Files:
+    """Raise the soft RLIMIT_NOFILE to the hard one, and return what they were."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return Files(soft, hard)
+
+
+def resident_bytes() -> int:
+    """Return our resident size; 0 where /proc is not there to tell."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def default_config(environ: Mapping[str, str], uid: int) -> str:
+    """Return the file that is read when none is named."""
+    if uid == 0:
+        return "/etc/supervisord-pidfd/supervisord.toml"
+    base = environ.get("XDG_CONFIG_HOME") or os.path.join(_home(environ), ".config")
+    return os.path.join(base, "supervisord-pidfd", "supervisord.toml")
+
+
+def default_runtime_dir(environ: Mapping[str, str], uid: int) -> str | None:
+    """Return where sockets and the lock go, None if this user has no such place."""
+    if uid == 0:
+        return "/run/supervisord-pidfd"
+    base = environ.get("XDG_RUNTIME_DIR")
+    return os.path.join(base, "supervisord-pidfd") if base else None
+
+
+def default_log_dir(environ: Mapping[str, str], uid: int) -> str:
+    """Return where log files go."""
+    if uid == 0:
+        return "/var/log/supervisord-pidfd"
+    base = environ.get("XDG_STATE_HOME") or os.path.join(_home(environ), ".local", "state")
+    return os.path.join(base, "supervisord-pidfd", "log")
+
+
+def _home(environ: Mapping[str, str]) -> str:
+    return environ.get("HOME") or "/"
+
+
+class RuntimeDirectory:
+    """Hold the runtime directory and the lock that makes this the only daemon in it."""
+
+    def __init__(self, path: str) -> None:
+        """Make the directory if need be, and lock it.
+
+        Raises:
+            StartupError: It belongs to somebody else, or another daemon holds the lock.
+            OSError: It cannot be made or written; the daemon does without.
+        """
+        self.path = path
+        with contextlib.suppress(FileExistsError):
+            os.makedirs(path, mode=0o755)
+            os.chmod(path, 0o755)  # noqa: S103 - clients need to reach the sockets inside
+        self._check_owner()
+        self._lock = os.open(
+            os.path.join(path, "lock"),
+            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK,
+            0o600,
+        )
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
+                raise StartupError(
+                    f"cannot start: another daemon runs in {path}"
+                    " (stop it, or choose another supervisor.runtime_dir)"
+                ) from None
+            raise
+
+    def _check_owner(self) -> None:
+        status = os.lstat(self.path)
+        if not stat.S_ISDIR(status.st_mode):
+            raise StartupError(f"cannot start: {self.path} is not a directory")
+        if status.st_uid not in {0, os.geteuid()} or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise StartupError(
+                f"cannot start: {self.path} is unsafe: it must belong to uid {os.geteuid()}"
+                " and not be writable by others"
+            )
+
+    def close(self) -> None:
+        """Give the lock back."""
+        os.close(self._lock)

@@ -1,0 +1,1 @@
+"""The logger: every write that may block, in a process of its own."""

@@ -1,0 +1,205 @@
+"""Read the core's log pipe until it ends; write each event to standard output.
+
+Who holds what: the core holds the write end of the pipe, we inherit the read end (the core keeps
+a duplicate, so that our death loses nothing) and the daemon's own standard output. Reads block, so
+that an idle daemon wakes nobody. What cannot be written is counted and told later; it never ends
+us, and never stops the reading, because a full pipe would be the core's problem.
+"""
+
+import argparse
+import errno
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable
+
+from supervisord_pidfd.clock import SystemClock, rfc3339
+from supervisord_pidfd.logger.events import Format, Lost, log_record, make_log
+
+OPENING = b"1"
+"""The integer that opens the channel; another one is another version."""
+
+VERSION_DIFFERS = "the installed version differs from the running one: pidfdctl reexec"
+
+CHUNK_BYTES = 65536
+RECORD_MAX_BYTES = 1 << 20
+ATOMIC_BYTES = 4096
+"""PIPE_BUF: a write up to here is not mixed with what others write to the same pipe (pipe(7))."""
+
+LINGER_S = 2.0
+"""How long a full standard output may hold us once the core is gone."""
+
+_IGNORED = (
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE,
+    signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU,
+)  # fmt: skip
+
+_STDOUT = 1
+_STDERR = 2
+
+
+def _now() -> str:
+    return rfc3339(SystemClock.wall())
+
+
+class Stdout:
+    """Write lines to descriptor 1, and outlive whatever happens to it.
+
+    `source` is the pipe we read: when its other end is gone, a standard output that takes nothing
+    is given up after `LINGER_S`. Neither descriptor is closed here.
+    """
+
+    def __init__(self, source: int, form: Format, now: Callable[[], str] = _now) -> None:
+        self._form = form
+        self._now = now
+        self._lines: list[bytes] = []
+        self._lost = Lost()
+        self._torn = False
+        self._patience_ms: float | None = None
+        self._poll = select.poll()
+        self._source = source
+        self._poll.register(_STDOUT, select.POLLOUT)
+        self._poll.register(source, 0)  # POLLHUP and POLLERR come unasked
+
+    def add(self, line: bytes) -> None:
+        """Take one line, ended by a newline, for the next `flush`."""
+        self._lines.append(line)
+
+    def flush(self) -> None:
+        """Write what was added, whole lines at a time; count what cannot be written."""
+        lines, self._lines = self._lines, []
+        if self._lost.lines and lines:
+            if not self._write(self._lost.mark(self._form)):
+                self._lose(lines)
+                return
+            self._lost = Lost()
+        for group in _grouped(lines):
+            if not self._write(b"".join(group)):
+                self._lose(group)
+
+    def finish(self) -> None:
+        """Write what is left and, if lines were lost, say so once more."""
+        self.flush()
+        if self._lost.lines:
+            self._write(self._lost.mark(self._form))
+
+    def _lose(self, lines: list[bytes]) -> None:
+        self._lost.add(len(lines), sum(map(len, lines)), self._now())
+
+    def _write(self, data: bytes) -> bool:
+        if self._torn:
+            data = b"\n" + data
+        rest = memoryview(data)
+        while rest:
+            try:
+                self._wait()
+                rest = rest[os.write(_STDOUT, rest[:ATOMIC_BYTES]) :]
+            except BlockingIOError:
+                continue  # somebody else filled it first; it is their O_NONBLOCK, not ours
+            except OSError:
+                # Whatever the reason (EPIPE, EIO, EBADF, ENOSPC, EDQUOT, EFBIG, ETIMEDOUT), the
+                # answer is the same: count, go on reading, try again with the next line.
+                if len(rest) < len(data):
+                    self._torn = True
+                return False
+        self._torn = False
+        return True
+
+    def _wait(self) -> None:
+        """Wait until standard output takes a piece, for ever while the core lives.
+
+        Raises:
+            OSError: It took nothing for `LINGER_S` after the core had gone.
+        """
+        ready = dict(self._poll.poll(self._patience_ms))
+        if _STDOUT not in ready and self._source in ready:
+            # The core is gone; from now on this poll would return at once, for ever.
+            self._poll.unregister(self._source)
+            self._patience_ms = LINGER_S * 1000
+            ready = dict(self._poll.poll(self._patience_ms))
+        if _STDOUT not in ready:
+            self._patience_ms = 0.0
+            raise OSError(errno.ETIMEDOUT, "standard output takes nothing")
+
+
+def _grouped(lines: list[bytes]) -> list[list[bytes]]:
+    """Split lines into groups that one atomic write can take; a longer line is alone."""
+    groups: list[list[bytes]] = []
+    room = 0
+    for line in lines:
+        if len(line) > room:
+            groups.append([])
+            room = ATOMIC_BYTES
+        groups[-1].append(line)
+        room -= len(line)
+    return groups
+
+
+class Records:
+    """Cut the stream into lines; bytes in, whole records out."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take bytes, return the records they complete, without their newline."""
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > RECORD_MAX_BYTES:  # no record is that long: show it, and go on
+            whole.append(self._rest)
+            self._rest = b""
+        return whole
+
+    def finish(self) -> list[bytes]:
+        """Return what the end of the stream cut off."""
+        rest, self._rest = self._rest, b""
+        return [rest] if rest else []
+
+
+def pump(fd: int, form: Format, *, colour: bool) -> int:
+    """Carry events from `fd` to standard output until end of file; return the exit code."""
+    stdout = Stdout(fd, form)
+    log = make_log(stdout.add, form, colour=colour)
+    records = Records()
+    opened = False
+    while True:
+        data = os.read(fd, CHUNK_BYTES)
+        lines = records.feed(data) if data else records.finish()
+        if lines and not opened:
+            if lines.pop(0) != OPENING:
+                _complain(VERSION_DIFFERS)
+                return 1
+            opened = True
+        for line in lines:
+            log_record(log, line, _now)
+        if not data:
+            stdout.finish()
+            return 0
+        stdout.flush()
+
+
+def _complain(text: str) -> None:
+    try:
+        os.write(_STDERR, text.encode() + b"\n")
+    except OSError:
+        return  # nobody listens there; the exit code says it too
+
+
+def choose(word: str) -> tuple[Format, bool]:
+    """Choose the format, and whether to colour, from the option and from what descriptor 1 is."""
+    terminal = os.isatty(_STDOUT)
+    form = (Format.TEXT if terminal else Format.JSON) if word == "auto" else Format(word)
+    return form, terminal and not os.environ.get("NO_COLOR")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the logger; return its exit code."""
+    for signum in _IGNORED:
+        signal.signal(signum, signal.SIG_IGN)
+    parser = argparse.ArgumentParser(prog="supervisord_pidfd.logger")
+    parser.add_argument("--fd", type=int, required=True, help="the read end of the log pipe")
+    parser.add_argument("--format", choices=("auto", "text", "json"), default="auto")
+    options = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    os.set_blocking(options.fd, True)
+    form, colour = choose(options.format)
+    return pump(options.fd, form, colour=colour)

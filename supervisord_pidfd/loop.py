@@ -1,0 +1,209 @@
+"""Wait for descriptors and deadlines, call back; nothing here knows what they mean.
+
+One turn: wait in epoll until a descriptor is ready or the earliest deadline has come; call the
+ready ones in the order of their priority (readiness, exits, control), then the deadlines that have
+passed, then `after_turn` once. At most `BATCH` descriptors are taken a turn. Every registration is
+level-triggered, so what was left over is reported by the next wait, behind those that came since:
+the kernel rotates its ready list, nobody starves.
+
+epoll keys a registration on (number, open file). Two consequences, each paid for once by somebody:
+a descriptor is unregistered before it is closed, because a child between vfork and exec may still
+hold the open file and would keep the registration alive under a number that is already another
+file's; and a number taken out during a turn is skipped for the rest of it, since `select.epoll`
+hands back numbers only. Descriptors given to `close_later` are closed after the last callback of
+the turn, so that a number does not change its meaning inside a batch. Callbacks still treat an
+event as a hint and use non-blocking calls.
+
+Deadlines live in a heap with lazy deletion: an entry counts only while its `Deadline` is armed for
+that very moment. With no deadline armed and nothing ready the wait has no timeout at all.
+"""
+
+import enum
+import heapq
+import math
+import os
+import select
+from collections.abc import Callable
+
+from supervisord_pidfd.clock import Clock
+
+BATCH = 64
+
+
+class Priority(enum.IntEnum):
+    """Order the callbacks of one turn: what a service said comes before its end."""
+
+    READINESS = 0
+    EXITS = 1
+    CONTROL = 2
+
+
+class Deadline:
+    """Hold one moment at which `callback` is called; moved or disarmed by its owner."""
+
+    __slots__ = ("_callback", "_loop", "when")
+
+    def __init__(self, loop: "Loop", callback: Callable[[], None]) -> None:
+        self._loop = loop
+        self._callback = callback
+        self.when = math.inf
+
+    def arm(self, when: float) -> None:
+        """Call back at `when` (CLOCK_MONOTONIC seconds) instead of any earlier setting."""
+        if when == self.when:
+            return
+        self.when = when
+        if when != math.inf:
+            self._loop.push(self)
+
+    def disarm(self) -> None:
+        """Do not call back."""
+        self.when = math.inf
+
+    def fire(self) -> None:
+        """Call back once; the loop does this."""
+        self.when = math.inf
+        self._callback()
+
+
+class Loop:
+    """Be the one place that waits.
+
+    `on_error` is told of an exception that escaped a callback (where, error); the loop goes on.
+    """
+
+    def __init__(self, clock: Clock, on_error: Callable[[str, BaseException], None]) -> None:
+        self.clock = clock
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, tuple[Priority, Callable[[int], None]]] = {}
+        self._heap: list[tuple[float, int, Deadline]] = []
+        self._pushed = 0
+        self._closing: list[int] = []
+        self._on_error = on_error
+        self._running = False
+        self.turn = 0
+        self.woke_at = clock.now()
+        self.after_turn: Callable[[], bool] = lambda: False
+        self.on_lag: Callable[[float], None] = lambda lag: None
+        self.on_busy: Callable[[float], None] = lambda busy: None
+
+    # -- descriptors ------------------------------------------------------------------------------
+
+    def add(
+        self,
+        fd: int,
+        priority: Priority,
+        callback: Callable[[int], None],
+        events: int = select.EPOLLIN,
+    ) -> None:
+        """Call `callback(events)` whenever `fd` is ready. Borrows the descriptor.
+
+        Raises:
+            OSError: ENOMEM, ENOSPC (fs.epoll.max_user_watches), EEXIST, EPERM (cannot be polled).
+        """
+        self._epoll.register(fd, events)
+        self._callbacks[fd] = (priority, callback)
+
+    def modify(self, fd: int, events: int) -> None:
+        """Wait for other events on a registered descriptor."""
+        self._epoll.modify(fd, events)
+
+    def remove(self, fd: int) -> None:
+        """Stop watching; always before the descriptor is closed."""
+        if self._callbacks.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def close_later(self, fd: int) -> None:
+        """Close a descriptor that was removed, after the last callback of this turn."""
+        self._closing.append(fd)
+
+    # -- deadlines --------------------------------------------------------------------------------
+
+    def deadline(self, callback: Callable[[], None]) -> Deadline:
+        """Make a deadline, not armed yet."""
+        return Deadline(self, callback)
+
+    def push(self, deadline: Deadline) -> None:
+        """Take in a moment; for `Deadline` alone."""
+        self._pushed += 1
+        heapq.heappush(self._heap, (deadline.when, self._pushed, deadline))
+        # Lazy deletion may not let the heap grow without bound in a storm of moved deadlines.
+        if len(self._heap) > 64 and len(self._heap) > 4 * len(self._callbacks) + 64:
+            live = {id(entry[2]): entry for entry in self._heap if entry[0] == entry[2].when}
+            self._heap = sorted(live.values())
+
+    def next_deadline(self) -> float:
+        """Return the earliest armed moment, `inf` if none."""
+        while self._heap and self._heap[0][0] != self._heap[0][2].when:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else math.inf
+
+    # -- running ----------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Turn until `stop`."""
+        self._running = True
+        more = False
+        while self._running:
+            more = self.run_once(0.0 if more else None)
+
+    def stop(self) -> None:
+        """End `run` after this turn."""
+        self._running = False
+
+    def run_once(self, at_most: float | None = None) -> bool:
+        """Do one turn, waiting `at_most` seconds; return whether `after_turn` has work left."""
+        ready = self._epoll.poll(self._timeout(at_most), BATCH)
+        self.turn += 1
+        self.woke_at = self.clock.now()
+        if ready:
+            self._dispatch(ready)
+        self._fire_passed()
+        more = self._call("after turn", self.after_turn)
+        for fd in self._closing:
+            os.close(fd)
+        self._closing.clear()
+        self.on_busy(self.clock.now() - self.woke_at)
+        return bool(more)
+
+    def close(self) -> None:
+        """Close the epoll descriptor and what `close_later` still holds."""
+        for fd in self._closing:
+            os.close(fd)
+        self._closing.clear()
+        self._callbacks.clear()
+        self._epoll.close()
+
+    def _timeout(self, at_most: float | None) -> float:
+        upcoming = self.next_deadline()
+        if upcoming == math.inf:
+            return -1 if at_most is None else at_most
+        wait = max(0.0, upcoming - self.clock.now())
+        return wait if at_most is None else min(wait, at_most)
+
+    def _dispatch(self, ready: list[tuple[int, int]]) -> None:
+        callbacks = self._callbacks
+        if len(ready) > 1:
+            ready.sort(key=lambda event: callbacks[event[0]][0] if event[0] in callbacks else 0)
+        for fd, events in ready:
+            entry = callbacks.get(fd)
+            if entry is not None:
+                self._call("callback", entry[1], events)
+
+    def _fire_passed(self) -> None:
+        """Call the deadlines that have passed by the start of this look, not those set meanwhile."""
+        now = self.clock.now()
+        due = []
+        while self.next_deadline() <= now:
+            due.append(heapq.heappop(self._heap))
+        for when, _, deadline in due:
+            if deadline.when == when:
+                self.on_lag(now - when)
+                self._call("deadline", deadline.fire)
+
+    def _call(self, where: str, callback: Callable[..., object], *args: object) -> object:
+        try:
+            return callback(*args)
+        except Exception as error:  # noqa: BLE001 - the one net of this process: the loop goes on
+            self._on_error(where, error)
+            return None

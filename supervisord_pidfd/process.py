@@ -1,0 +1,473 @@
+"""Start a program, step by named step: two paths, one outcome.
+
+The fast path is `os.posix_spawn`: vfork inside, so the same 0.4 ms whatever the core weighs, and it
+works with no free descriptor. The core sleeps until the child has executed; so this path is only
+for programs on local filesystems that need nothing but a session, standard descriptors, an umask
+and an environment. Errors come back as the errno of the call, all of them stage `exec`.
+
+The second path forks the small single-threaded core and does the rest in the child, in the order of
+`Stage`, each step failing closed. It never waits: the child reports over a close-on-exec pipe that
+the loop watches. What the pipe says when it ends:
+
+    "!STAGE\\0ERRNO\\0SUBJECT"   this stage failed; nothing was executed
+    "E"                        the program was executed (the pipe closed with the exec)
+    ""                         killed before that
+
+All signals are blocked around the fork, so one that is meant for the child cannot land in a handler
+of ours that it has inherited; the child empties the mask when its dispositions are the defaults.
+"""
+
+import enum
+import errno
+import fcntl
+import fnmatch
+import os
+import resource
+import signal
+import stat
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, NoReturn
+
+from supervisord_pidfd import sysabi
+from supervisord_pidfd.core.spec import Identity, Output, ServiceSpec
+from supervisord_pidfd.orphans import owner_from_environ
+from supervisord_pidfd.signals import IGNORED, REALTIME
+
+NEVER_INHERITED = (
+    "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID",
+    "LISTEN_FDNAMES", "LISTEN_PIDFDID", "SUPERVISORD_SERVICE", "SUPERVISORD_INSTANCE",
+    "SUPERVISORD_RUN", "SUPERVISORD_HOOK", "MAINPID",
+)  # fmt: skip
+"""Meant for the daemon itself, or set for each service anew."""
+
+PASSED_FD = 3
+"""The number under which a helper finds its channel."""
+
+_HIGHEST_GIVEN = PASSED_FD
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+EXEC_FAILED = 127
+_EXECUTED = b"E"
+_FAILED = b"!"
+_RECORD_SIZE = 4096
+_RESET = tuple(sorted(int(signum) for signum in IGNORED | REALTIME))
+_ENVIRON_SIZE = 1 << 20
+_BEYOND_ALL = 2**31 - 1
+_LOCKS_LIMIT = 10  # RLIMIT_LOCKS, which the resource module leaves out
+
+
+class Stage(enum.StrEnum):
+    """Name the steps of a start, in their order."""
+
+    RESOLVE = "resolve"
+    ENVIRONMENT = "environment"
+    FORK = "fork"
+    SETSID = "setsid"
+    LIMITS = "limits"
+    SCHEDULING = "scheduling"
+    STDIO = "stdio"
+    USER = "user"
+    CAPABILITIES = "capabilities"
+    DIRECTORY = "directory"
+    EXEC = "exec"
+
+
+class SpawnError(Exception):
+    """Tell that a start failed: at which stage, with what, and the errno's name."""
+
+    def __init__(self, stage: Stage | str, subject: str, error: str) -> None:
+        super().__init__(f"{stage} {subject}: {error}")
+        self.stage = str(stage)
+        self.subject = subject
+        self.error = error
+
+
+class Launched(NamedTuple):
+    """Hold a new child; `report` is the read end of its error pipe, None if it has executed."""
+
+    pid: int
+    report: int | None
+
+
+class Host(NamedTuple):
+    """Hold what every spawn of this daemon needs. Borrows `null`.
+
+    Attributes:
+        environ: The environment that services may inherit.
+        null: A descriptor of /dev/null, or of something that behaves like it.
+        soft_files, hard_files: RLIMIT_NOFILE as it was before the daemon raised its own.
+        umask: The daemon's own umask.
+    """
+
+    environ: Mapping[str, str]
+    null: int
+    soft_files: int
+    hard_files: int
+    umask: int = 0o077
+
+
+class Recipe:
+    """Hold a service's spawn prepared once: what does not change from run to run."""
+
+    def __init__(self, spec: ServiceSpec, host: Host, pass_fd: int | None = None) -> None:
+        """Prepare `spec`; `pass_fd` is one more descriptor, which the child gets as number 3."""
+        self.spec = spec
+        self.host = host
+        self.pass_fd = pass_fd
+        self.environment = environment_of(spec, host.environ)
+        self.fast = _is_fast(spec)
+        self._actions = _file_actions(spec, host, pass_fd)
+
+    def spawn(self, run: int) -> Launched:
+        """Start the program as run number `run`.
+
+        Raises:
+            SpawnError: It could not be started; nothing is left of the attempt.
+        """
+        fault = self.spec.fault
+        if fault is not None:
+            raise SpawnError(fault.stage, fault.subject, fault.error)
+        self.environment["SUPERVISORD_RUN"] = str(run)
+        return self._posix_spawn() if self.fast else self._fork()
+
+    def _posix_spawn(self) -> Launched:
+        host, spec = self.host, self.spec
+        os.umask(spec.umask)
+        if host.soft_files != host.hard_files:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (host.soft_files, host.hard_files))
+        try:
+            pid = os.posix_spawn(
+                spec.program or spec.argv[0],
+                spec.argv,
+                self.environment,
+                file_actions=self._actions,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=_RESET,
+            )
+        except OSError as error:
+            name = _errno_name(error)
+            raise SpawnError(Stage.EXEC, spec.program or spec.argv[0], name) from None
+        finally:
+            if host.soft_files != host.hard_files:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (host.hard_files, host.hard_files))
+            os.umask(host.umask)
+        return Launched(pid, None)
+
+    def _fork(self) -> Launched:
+        try:
+            report, write_end = os.pipe2(os.O_CLOEXEC)
+        except OSError as error:
+            raise SpawnError(Stage.FORK, "error pipe", _errno_name(error)) from None
+        os.set_blocking(report, False)
+        before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _be_child(self, write_end)
+        except OSError as error:
+            os.close(report)
+            raise SpawnError(Stage.FORK, self.spec.argv[0], _errno_name(error)) from None
+        finally:
+            os.close(write_end)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return Launched(pid, report)
+
+
+def read_report(report: int) -> SpawnError | bool | None:
+    """Read a child's error pipe: the failure, or whether it executed; None if still open.
+
+    The pipe is non-blocking; one read has it all, because a record is one small write.
+    """
+    said = b""
+    while True:
+        try:
+            chunk = os.read(report, _RECORD_SIZE)
+        except BlockingIOError:
+            return _failure(said) if said.startswith(_FAILED) else None
+        if not chunk:
+            break
+        said += chunk
+    if _FAILED in said:
+        return _failure(said)
+    return said == _EXECUTED
+
+
+def _failure(said: bytes) -> SpawnError:
+    fields = said.partition(_FAILED)[2].split(b"\0")
+    stage, error, subject = (field.decode("utf-8", "replace") for field in (*fields, b"", b"")[:3])
+    return SpawnError(stage, subject, error)
+
+
+def ask_owners(pids: Sequence[int]) -> Launched:
+    """Fork a child that reads /proc/PID/environ of each and says whose it is.
+
+    The memory of a process can be made to block its readers (a page behind a FUSE mount), so the
+    core does not read it. The child writes a line "PID SERVICE RUN" for each as soon as it knows.
+
+    Raises:
+        OSError: No process or descriptor to be had.
+    """
+    report, write_end = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(report, False)
+    before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _say_owners(pids, write_end)
+    except OSError:
+        os.close(report)
+        raise
+    finally:
+        os.close(write_end)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return Launched(pid, report)
+
+
+def _say_owners(pids: Sequence[int], report: int) -> NoReturn:
+    try:
+        signal.set_wakeup_fd(-1)
+        os.setsid()
+        _close_all_but([report])
+        for pid in pids:
+            with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - no pathlib in the core
+                owner = owner_from_environ(file.read(_ENVIRON_SIZE))
+            os.write(report, f"{pid} {owner.service or '-'} {owner.run}\n".encode())
+    finally:
+        os._exit(0)
+
+
+def environment_of(spec: ServiceSpec, inherited: Mapping[str, str]) -> dict[str, str]:
+    """Build a service's environment, weakest source first."""
+    environment = {
+        name: value
+        for name, value in inherited.items()
+        if name not in NEVER_INHERITED and _matches(name, spec.inherit)
+    }
+    environment.update(spec.environment)
+    if spec.unset:
+        environment = {
+            name: value for name, value in environment.items() if not _matches(name, spec.unset)
+        }
+    if spec.identity is not None:
+        for name, value in _identity_variables(spec.identity):
+            if name not in dict(spec.environment):
+                environment[name] = value
+    environment["SUPERVISORD_SERVICE"] = spec.name
+    if spec.instance:
+        environment["SUPERVISORD_INSTANCE"] = spec.instance
+    return environment
+
+
+def _identity_variables(identity: Identity) -> list[tuple[str, str]]:
+    pairs = [
+        ("HOME", identity.home),
+        ("USER", identity.user),
+        ("LOGNAME", identity.user),
+        ("SHELL", identity.shell),
+    ]
+    return [(name, value) for name, value in pairs if value is not None]
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return patterns == ("*",) or any(fnmatch.fnmatchcase(name, glob) for glob in patterns)
+
+
+def _is_fast(spec: ServiceSpec) -> bool:
+    """Tell whether a vfork will do: local files, and nothing to be set but what it can set."""
+    return (
+        spec.fast
+        and spec.program is not None
+        and spec.stdin in {"null", "inherit"}
+        and spec.directory is None
+        and spec.identity is None
+        and not spec.limits
+        and spec.nice is None
+        and spec.oom_score_adjust is None
+        and not spec.cpu_affinity
+        and spec.sched_policy is None
+        and not spec.no_new_privileges
+        and spec.parent_death_signal is None
+        and not spec.foreground
+    )
+
+
+def _file_actions(
+    spec: ServiceSpec, host: Host, pass_fd: int | None
+) -> list[tuple[int, int, int]]:
+    actions = []
+    if spec.stdin == "null":
+        actions.append((os.POSIX_SPAWN_DUP2, host.null, 0))
+    if spec.output is Output.NULL:
+        actions += [(os.POSIX_SPAWN_DUP2, host.null, fd) for fd in (1, 2)]
+    if pass_fd is not None:
+        actions.append((os.POSIX_SPAWN_DUP2, pass_fd, PASSED_FD))
+    return actions
+
+
+def _errno_name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, f"errno {error.errno}")
+
+
+# -- in the child of the second path --------------------------------------------------------------
+
+
+class _At:
+    """Remember which stage the child is at and with what, for the report."""
+
+    stage = Stage.FORK
+    subject = ""
+
+
+def _be_child(recipe: Recipe, report: int) -> NoReturn:
+    """Become the service, or say over `report` what stood in the way; never return."""
+    at = _At()
+    try:
+        if report <= _HIGHEST_GIVEN:  # out of the way of the numbers that the service is given
+            report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, _HIGHEST_GIVEN + 1)
+        _become(recipe, report, at)
+    except OSError as error:
+        _report(report, at, _errno_name(error))
+    except BaseException as error:  # noqa: BLE001 - nothing may return into the copy of the core
+        _report(report, at, type(error).__name__)
+    finally:
+        os._exit(EXEC_FAILED)
+
+
+def _report(report: int, at: _At, error: str) -> None:
+    record = _FAILED + b"\0".join(
+        (at.stage.encode(), error.encode(), at.subject.encode("utf-8", "surrogateescape"))
+    )
+    os.write(report, record[:_RECORD_SIZE])
+
+
+def _become(recipe: Recipe, report: int, at: _At) -> NoReturn:
+    spec, host = recipe.spec, recipe.host
+    signal.set_wakeup_fd(-1)
+    parent = os.getppid()
+    _close_all_but([fd for fd in (report, host.null, recipe.pass_fd) if fd is not None])
+    at.stage = Stage.SETSID
+    _enter_session(spec)
+    at.stage = Stage.LIMITS
+    _set_limits(spec, host, at)
+    at.stage = Stage.SCHEDULING
+    _set_scheduling(spec, at)
+    at.stage = Stage.STDIO
+    _connect(recipe, at)
+    if spec.identity is not None:
+        at.stage, at.subject = Stage.USER, spec.identity.user or str(spec.identity.uid)
+        _change_user(spec.identity)
+    at.stage, at.subject = Stage.CAPABILITIES, "no_new_privileges"
+    if spec.no_new_privileges:
+        sysabi.set_no_new_privs()
+    if spec.parent_death_signal is not None:
+        sysabi.set_parent_death_signal(spec.parent_death_signal)
+        if os.getppid() != parent:  # it died before the kernel was told to tell us
+            os._exit(EXEC_FAILED)
+    at.stage, at.subject = Stage.DIRECTORY, spec.directory or "."
+    if spec.directory is not None:
+        os.chdir(spec.directory)
+    os.umask(spec.umask)
+    for signum in signal.valid_signals():
+        if signum not in {signal.SIGKILL, signal.SIGSTOP}:
+            signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    at.stage = Stage.EXEC
+    os.write(report, _EXECUTED)
+    _execute(spec, recipe.environment, at)
+
+
+def _close_all_but(kept: Sequence[int]) -> None:
+    """Close every descriptor above 2 but these: a child that hangs before exec must hold nothing."""
+    keep = sorted({fd for fd in kept if fd > 2})
+    for low, high in zip([2, *keep], [*keep, _BEYOND_ALL], strict=True):
+        if low + 1 <= high - 1:
+            sysabi.close_range(low + 1, high - 1)
+
+
+def _enter_session(spec: ServiceSpec) -> None:
+    """Lead a session of one's own; on a terminal the one foreground service only a group."""
+    if spec.foreground and os.isatty(0):
+        os.setpgid(0, 0)
+        os.tcsetpgrp(0, os.getpid())  # SIGTTOU is ignored or blocked here, so it cannot stop us
+    else:
+        os.setsid()
+
+
+def _set_limits(spec: ServiceSpec, host: Host, at: _At) -> None:
+    at.subject = "nofile"
+    resource.setrlimit(resource.RLIMIT_NOFILE, (host.soft_files, host.hard_files))
+    for limit in spec.limits:
+        at.subject = limit.name
+        number = getattr(resource, f"RLIMIT_{limit.name.upper()}", _LOCKS_LIMIT)
+        try:
+            resource.setrlimit(number, (limit.soft, limit.hard))
+        except ValueError:  # the module's word for "not allowed to raise the hard limit"
+            raise PermissionError(errno.EPERM, limit.name) from None
+
+
+def _set_scheduling(spec: ServiceSpec, at: _At) -> None:
+    if spec.nice is not None:
+        at.subject = "nice"
+        os.setpriority(os.PRIO_PROCESS, 0, spec.nice)
+    if spec.oom_score_adjust is not None:
+        at.subject = "oom_score_adjust"
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(fd, str(spec.oom_score_adjust).encode())
+        os.close(fd)
+    if spec.cpu_affinity:
+        at.subject = "cpu_affinity"
+        os.sched_setaffinity(0, spec.cpu_affinity)
+    if spec.sched_policy is not None:
+        at.subject = "policy"
+        policy = getattr(os, f"SCHED_{spec.sched_policy.upper()}")
+        os.sched_setscheduler(0, policy, os.sched_param(spec.sched_priority))
+    at.subject = ""
+
+
+def _connect(recipe: Recipe, at: _At) -> None:
+    spec, null = recipe.spec, recipe.host.null
+    at.subject = spec.stdin
+    if spec.stdin == "null":
+        os.dup2(null, 0)
+    elif spec.stdin != "inherit":
+        source = os.open(spec.stdin, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+        if not stat.S_ISREG(os.fstat(source).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        os.dup2(source, 0)
+    if spec.output is Output.NULL:
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+    if recipe.pass_fd is not None:
+        os.dup2(recipe.pass_fd, PASSED_FD)
+        os.set_inheritable(PASSED_FD, True)  # noqa: FBT003 - dup2 onto itself changes no flag
+    at.subject = ""
+
+
+def _change_user(identity: Identity) -> None:
+    """Drop to the user for good, and check that it was done: a half-done change must not run."""
+    if os.geteuid() == 0:
+        os.setgroups(identity.groups)
+    os.setresgid(identity.gid, identity.gid, identity.gid)
+    os.setresuid(identity.uid, identity.uid, identity.uid)
+    done = (os.getresuid(), os.getresgid())
+    if done != ((identity.uid,) * 3, (identity.gid,) * 3):
+        raise PermissionError(errno.EPERM, "user not changed")
+
+
+def _execute(spec: ServiceSpec, environment: Mapping[str, str], at: _At) -> NoReturn:
+    """Execute the program; look for it in PATH if it was not there when the file was loaded."""
+    name = spec.argv[0]
+    at.subject = spec.program or name
+    if spec.program is not None or "/" in name:
+        os.execve(spec.program or name, spec.argv, environment)
+    refused: OSError | None = None
+    for directory in environment.get("PATH", DEFAULT_PATH).split(":"):
+        if not directory.startswith("/"):
+            continue
+        try:
+            os.execve(f"{directory}/{name}", spec.argv, environment)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError as error:
+            refused = error
+    raise refused or FileNotFoundError(errno.ENOENT, name)

@@ -1,0 +1,195 @@
+"""Tell observers: number the notices, count them, keep the last ones, send them to the logger.
+
+Everything is bounded. A turn encodes at most `A_TURN` notices, after all spawns and signals of the
+batch; the pipe to the logger is non-blocking, with a queue of `QUEUE_BYTES` behind it; what does
+not fit is counted and told as soon as there is room again.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from supervisord_pidfd.clock import rfc3339
+from supervisord_pidfd.core.metrics import Tally
+from supervisord_pidfd.core.notices import Level, Told, event_of, level_of
+from supervisord_pidfd.loop import Loop, Priority
+from supervisord_pidfd.signals import name_of
+
+A_TURN = 64
+KEPT = 1000
+QUEUE_BYTES = 4 << 20
+PIPE_BYTES = 1 << 20
+OPENING = b"1\n"
+
+_NOT_SAID = frozenset(
+    {"ts", "level", "event", "seq", "service", "group", "run", "phase_from", "phase_to"}
+)
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+class Published(NamedTuple):
+    """Hold a notice as it was published."""
+
+    seq: int
+    wall: float
+    told: Told
+
+
+class LogPipe:
+    """Send lines to the logger without ever waiting. Owns both ends of the pipe.
+
+    The read end is kept, so that what is in the pipe outlives a logger, and the next one reads on.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self.read_end, self._write_end = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._write_end, False)
+        with contextlib.suppress(OSError):  # more than fs.pipe-max-size for this user: 64 KiB do
+            fcntl.fcntl(self._write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self._loop = loop
+        self._queue: deque[bytes] = deque([OPENING])
+        self._queued = len(OPENING)
+        self._waiting = False
+        self._finishing = False
+        self.lost = 0
+
+    def finish(self) -> None:
+        """Close the write end as soon as all that is queued was sent."""
+        self._finishing = True
+        self.flush()
+
+    def send(self, line: bytes) -> None:
+        """Queue a line; if there is no room it is counted in `lost`."""
+        if self._queued + len(line) > QUEUE_BYTES:
+            self.lost += 1
+            return
+        self._queue.append(line)
+        self._queued += len(line)
+
+    def flush(self) -> None:
+        """Write what the pipe takes; go on when it takes more."""
+        if self._write_end < 0:
+            return
+        while self._queue:
+            data = b"".join(self._queue) if len(self._queue) > 1 else self._queue[0]
+            self._queue.clear()
+            try:
+                written = os.write(self._write_end, data)
+            except BlockingIOError:
+                written = 0
+            if written < len(data):
+                self._queue.append(data[written:])
+                break
+        self._queued = sum(map(len, self._queue))
+        if bool(self._queue) is not self._waiting:
+            self._wait(on=bool(self._queue))
+        if self._finishing and not self._queue:
+            self.close_write_end()
+
+    def _wait(self, *, on: bool) -> None:
+        self._waiting = on
+        if on:
+            self._loop.add(
+                self._write_end, Priority.CONTROL, lambda _events: self.flush(), select.EPOLLOUT
+            )
+        else:
+            self._loop.remove(self._write_end)
+
+    def close_write_end(self) -> None:
+        """End the stream: the logger sees end of file after what was sent."""
+        if self._waiting:
+            self._wait(on=False)
+        if self._write_end >= 0:
+            os.close(self._write_end)
+            self._write_end = -1
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.close_write_end()
+        if self.read_end >= 0:
+            os.close(self.read_end)
+            self.read_end = -1
+
+
+class StderrLines:
+    """Write warnings to standard error where there is no logger (`run -- CMD`), never waiting.
+
+    A line goes out only if the descriptor takes it at once; else it is lost, and counted.
+    """
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._poll.register(2, select.POLLOUT)
+        self.lost = 0
+
+    def send(self, line: bytes) -> None:
+        """Write a line of at most PIPE_BUF bytes, if that cannot block."""
+        try:
+            if any(events & select.POLLOUT for _, events in self._poll.poll(0)):
+                os.write(2, line[: select.PIPE_BUF])
+                return
+        except OSError:  # closed, hung up: nobody reads warnings here
+            pass
+        self.lost += 1
+
+
+def as_json(event: dict[str, Any]) -> bytes:
+    """Encode an event for the logger."""
+    return _encode(event).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def as_text(event: dict[str, Any]) -> bytes:
+    """Encode an event for people, on one line."""
+    about = [str(event["service"])] if event.get("service") else []
+    pairs = [
+        f"{name}={_encode(value)}"
+        for name, value in event.items()
+        if value is not None and name not in _NOT_SAID
+    ]
+    words = " ".join(["supervisord-pidfd:", event["event"], *about, *pairs])
+    return words.encode("utf-8", "backslashreplace") + b"\n"
+
+
+class Publisher:
+    """Number, count, keep and send notices, in the order in which they were told."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        tally: Tally,
+        send: Callable[[bytes], None],
+        encode: Callable[[dict[str, Any]], bytes] = as_json,
+    ) -> None:
+        self._encode = encode
+        self._loop = loop
+        self._tally = tally
+        self._send = send
+        self._backlog: deque[Told] = deque()
+        self.level = Level.INFO
+        self.seq = 0
+        self.kept: deque[Published] = deque(maxlen=KEPT)
+
+    def tell(self, told: Told) -> None:
+        """Take a notice; it is published at the end of this turn or a later one."""
+        self._backlog.append(told)
+
+    def publish(self, at_most: int = A_TURN) -> bool:
+        """Publish up to `at_most` notices; return whether some are left."""
+        if not self._backlog:
+            return False
+        wall = self._loop.clock.wall()
+        stamp = rfc3339(wall)
+        for _ in range(min(at_most, len(self._backlog))):
+            told = self._backlog.popleft()
+            self.seq += 1
+            self._tally.count(told)
+            self.kept.append(Published(self.seq, wall, told))
+            if level_of(told.notice) >= self.level:
+                event = event_of(told, self.seq, stamp, name_of)
+                self._send(self._encode(event))
+        return bool(self._backlog)

@@ -1,0 +1,389 @@
+"""One service: the machine with its hands attached.
+
+Events come in through `post`, which queues and drains, so that a rule never runs inside another
+rule. Each step's state is stored first, then its actions are carried out, then its notices are
+handed on (they are written at the end of the turn); what an action brings about is an event again.
+One deadline is armed, for the earliest moment the state holds.
+"""
+
+import errno
+import signal
+from collections import deque
+from typing import Any, NamedTuple, Protocol
+
+from supervisord_pidfd.core import lifecycle
+from supervisord_pidfd.core.actions import Action, EndDaemon, Signal, Spawn
+from supervisord_pidfd.core.events import (
+    DeadlinePassed,
+    Event,
+    Executed,
+    ProcessExited,
+    ScopeEmptied,
+    Spawned,
+    SpawnFailed,
+)
+from supervisord_pidfd.core.exitstatus import ExitStatus, Signaled, Usage
+from supervisord_pidfd.core.lifecycle import Phase, ServiceState
+from supervisord_pidfd.core.notices import Told
+from supervisord_pidfd.core.spec import Scope, ServiceSpec
+from supervisord_pidfd.loop import Loop, Priority
+from supervisord_pidfd.orphans import Orphans
+from supervisord_pidfd.process import Host, Recipe, SpawnError, read_report
+from supervisord_pidfd.reaper import Child, Reaper
+from supervisord_pidfd.signals import name_of
+
+RECHECK_EVERY = 0.5
+"""How often a scope that should become empty is asked, beside being told of every orphan's end."""
+
+_ENDS_RUN = (ProcessExited, ScopeEmptied)
+_AT_REST = frozenset(
+    {Phase.STOPPED, Phase.WAITING, Phase.BACKOFF, Phase.EXITED, Phase.FAILED}
+)
+"""Phases without a process: nothing of the last run is held any more."""
+
+
+class Supervision(Protocol):
+    """Say what a service needs from those who look after all of them."""
+
+    def tell(self, told: Told) -> None:
+        """Take a notice for the end of the turn."""
+        ...
+
+    def held(self, service: "Service") -> str | None:
+        """Name what a start of this service has to wait for; None if it may go ahead."""
+        ...
+
+    def changed(self, service: "Service", before: ServiceState) -> None:
+        """Take note of a new state."""
+        ...
+
+    def end_daemon(self, service: "Service", code: int) -> None:
+        """Shut down because of this service."""
+        ...
+
+    def roll(self) -> float:
+        """Return chance, in [0, 1)."""
+        ...
+
+
+class Channel(Protocol):
+    """Give a helper process its end of a channel, anew at every start."""
+
+    def open(self) -> int:
+        """Return the descriptor that the next process is to inherit."""
+        ...
+
+    def handed_over(self) -> None:
+        """Take note that the process exists and holds its end."""
+        ...
+
+
+class Hands(NamedTuple):
+    """Hold what a service acts with."""
+
+    loop: Loop
+    reaper: Reaper
+    orphans: Orphans
+    host: Host
+    own_rss: int = 0
+
+
+class Service:
+    """Carry out what the machine decides for one service. Owns its child and its error pipe."""
+
+    def __init__(
+        self,
+        spec: ServiceSpec,
+        hands: Hands,
+        supervision: Supervision,
+        channel: Channel | None = None,
+    ) -> None:
+        self.spec = spec
+        self.state = ServiceState(since=hands.loop.clock.now())
+        self.since_wall = hands.loop.clock.wall()
+        self.started_wall: float | None = None
+        self.pending: ServiceSpec | None = None
+        self._channel = channel
+        self._hands = hands
+        self._supervision = supervision
+        self._queue: deque[Event] = deque()
+        self._draining = False
+        self._deadline = hands.loop.deadline(self._deadline_passed)
+        self._recheck = hands.loop.deadline(self.recheck_scope)
+        self._recipe: Recipe | None = None
+        self._child: Child | None = None
+        self._report: int | None = None
+        self._executed = False
+        self._failure: SpawnError | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the service's name."""
+        return self.spec.name
+
+    @property
+    def internal(self) -> bool:
+        """Tell whether this is a helper of the daemon."""
+        return self.spec.name.startswith(":")
+
+    # -- events -----------------------------------------------------------------------------------
+
+    def post(self, event: Event) -> None:
+        """Take in an event, and all that follow from it."""
+        self._queue.append(event)
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            self._drain()
+        finally:
+            self._draining = False
+            self._deadline.arm(self.state.deadline)
+
+    def _drain(self) -> None:
+        now = self._hands.loop.clock.now
+        while self._queue:
+            event = self._queue.popleft()
+            self._take(event, now())
+            # An immediate restart need not wait for the timers of this turn.
+            if (
+                isinstance(event, _ENDS_RUN)
+                and not self._queue
+                and self.state.phase is Phase.BACKOFF
+                and self.state.next_start_at <= now()
+            ):
+                self._queue.append(DeadlinePassed())
+
+    def _take(self, event: Event, now: float) -> None:
+        if self.pending is not None and self._is_over(event):
+            self._use_pending()
+        before = self.state
+        step = lifecycle.step(
+            self.spec, before, event, now, self._supervision.roll(), self._supervision.held(self)
+        )
+        self.state = step.state
+        for action in step.actions:
+            self._act(action)
+        if step.state.phase is not before.phase:
+            self._phase_changed(step.state)
+        self._tell(step.notices, before, step.state)
+        self._supervision.changed(self, before)
+
+    def _deadline_passed(self) -> None:
+        self.post(DeadlinePassed())
+
+    def _phase_changed(self, state: ServiceState) -> None:
+        self.since_wall = self._hands.loop.clock.wall()
+        if state.phase in _AT_REST:
+            self._let_go()
+
+    def _tell(self, notices: tuple[Any, ...], before: ServiceState, after: ServiceState) -> None:
+        """Hand the notices on, naming the run and process that they are about."""
+        if not notices:
+            return
+        moved = before.phase is not after.phase
+        teller = lifecycle.phase_told(notices) if moved else None
+        pid = after.pid or before.pid
+        for notice in notices:
+            tells = notice is teller
+            self._supervision.tell(
+                Told(
+                    notice,
+                    self.spec.name,
+                    self.spec.group or None,
+                    after.run or None,
+                    pid,
+                    before.phase.value if tells else None,
+                    after.phase.value if tells else None,
+                )
+            )
+
+    # -- another spec -----------------------------------------------------------------------------
+
+    def use(self, spec: ServiceSpec) -> None:
+        """Change the spec in place: only members that need no restart differ."""
+        self.spec = spec
+        self._recipe = None
+
+    def use_after_run(self, spec: ServiceSpec) -> None:
+        """Change the spec when no process of the old one is left."""
+        self.pending = spec
+        if self._child is None and not self.state.has_process:
+            self._use_pending()
+
+    def _is_over(self, event: Event) -> bool:
+        match event:
+            case ProcessExited(_, _, scope_empty):
+                return scope_empty
+            case ScopeEmptied() | SpawnFailed():
+                return True
+            case _:
+                return False
+
+    def _use_pending(self) -> None:
+        if self.pending is not None:
+            self.use(self.pending)
+            self.pending = None
+
+    # -- actions ----------------------------------------------------------------------------------
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case Spawn():
+                self._spawn()
+            case Signal():
+                self._signal(action)
+            case EndDaemon(code):
+                self._supervision.end_daemon(self, code)
+
+    def _spawn(self) -> None:
+        clock = self._hands.loop.clock
+        self._let_go()
+        self._failure, self._executed = None, False
+        begun = clock.now()
+        try:
+            launched = self._prepared().spawn(self.state.run)
+        except SpawnError as error:
+            self._first(SpawnFailed(error.stage, error.subject, error.error))
+            return
+        finally:
+            if self._channel is not None:
+                self._channel.handed_over()
+        executed = launched.report is None
+        self._child = self._hands.reaper.watch(
+            launched.pid, self._ended, leads_group=executed, floor_rss=self._hands.own_rss
+        )
+        self._child.leftover_signal = self._leftover_signal()
+        self.started_wall = clock.wall()
+        spawned = Spawned(launched.pid, clock.now() - begun)
+        if launched.report is None:
+            self._executed = True
+            self._first(spawned, Executed())
+        else:
+            self._watch_report(launched.report)
+            self._first(spawned)
+
+    def _prepared(self) -> Recipe:
+        if self._channel is not None:
+            try:
+                end = self._channel.open()
+            except OSError as error:
+                name = errno.errorcode.get(error.errno or 0, str(error.errno))
+                raise SpawnError("stdio", "channel", name) from None
+            return Recipe(self.spec, self._hands.host, end)
+        if self._recipe is None:
+            self._recipe = Recipe(self.spec, self._hands.host)
+        return self._recipe
+
+    def _first(self, *events: Event) -> None:
+        """Queue what an action brought about before anything that was queued earlier."""
+        self._queue.extendleft(reversed(events))
+
+    def _leftover_signal(self) -> int:
+        stop = self.spec.stop
+        if stop.scope is Scope.PROCESS or stop.keep_leftovers:
+            return 0
+        return signal.SIGKILL if stop.scope is Scope.MIXED else stop.steps[0].signum
+
+    def _signal(self, action: Signal) -> None:
+        signums = [action.signum, signal.SIGCONT] if action.then_continue else [action.signum]
+        child = self._child
+        for signum in signums:
+            if child is not None:
+                self._hands.reaper.signal(child, signum, whole_group=action.whole_scope)
+            if action.whole_scope:
+                self._signal_orphans(signum)
+        if child is not None and child.leftover_signal and action.signum == signal.SIGKILL:
+            child.leftover_signal = signal.SIGKILL
+
+    def _signal_orphans(self, signum: int) -> None:
+        for pid in self._hands.orphans.of(self.name):
+            self._hands.orphans.signal(pid, signum)
+
+    # -- the child --------------------------------------------------------------------------------
+
+    def _watch_report(self, report: int) -> None:
+        self._report = report
+        try:
+            self._hands.loop.add(report, Priority.READINESS, lambda _events: self._read_report())
+        except OSError:  # no room in epoll: the report is read when the child ends, at the latest
+            self._executed = True
+
+    def _read_report(self) -> None:
+        """Learn from the error pipe whether the program was executed."""
+        if self._report is None:
+            return
+        said = read_report(self._report)
+        if said is None:
+            return
+        self._close_report()
+        if isinstance(said, SpawnError):
+            self._failure = said  # told when the child is reaped: its run ends then
+        elif said:
+            self._executed = True
+            if self._child is not None:
+                self._child.leads_group = True
+            self.post(Executed())
+
+    def _close_report(self) -> None:
+        if self._report is not None:
+            self._hands.loop.remove(self._report)
+            self._hands.loop.close_later(self._report)
+            self._report = None
+
+    def _ended(self, _child: Child, status: ExitStatus, usage: Usage) -> None:
+        """Take in the end of the main process."""
+        self._read_report()
+        self._close_report()
+        if self._failure is not None:
+            failure = self._failure
+            self.post(SpawnFailed(failure.stage, failure.subject, failure.error))
+        elif not self._executed:
+            how = name_of(status.signum) if isinstance(status, Signaled) else "ended"
+            self.post(SpawnFailed("exec", self.spec.argv[0], f"{how} before exec"))
+        else:
+            self.post(ProcessExited(status, usage, self._scope_is_empty()))
+            if self.state.ended is not None:
+                self._recheck.arm(self._hands.loop.clock.now() + RECHECK_EVERY)
+
+    def _scope_is_empty(self) -> bool:
+        if self.spec.stop.scope is Scope.PROCESS or self._child is None:
+            return True
+        if self._hands.orphans.may_belong_to(self.name):
+            return False
+        return self._hands.reaper.group_is_empty(self._child)
+
+    def recheck_scope(self) -> None:
+        """Ask whether what the main process left behind has gone."""
+        if self.state.phase is not Phase.STOPPING or self.state.ended is None:
+            return
+        if self._scope_is_empty():
+            self.post(ScopeEmptied())
+        else:
+            self._recheck.arm(self._hands.loop.clock.now() + RECHECK_EVERY)
+
+    def orphan_identified(self, pid: int) -> None:
+        """Deal with a process of ours that left its group: it shares the fate of the scope."""
+        state = self.state
+        if state.phase is Phase.STOPPING:
+            steps = self.spec.stop.steps
+            signum = signal.SIGKILL if state.forced else steps[state.step].signum
+            self._hands.orphans.signal(pid, signum)
+            self._hands.orphans.signal(pid, signal.SIGCONT)
+
+    def _let_go(self) -> None:
+        self._recheck.disarm()
+        self._close_report()
+        if self._child is not None:
+            self._hands.reaper.release(self._child)
+            self._child = None
+
+    def pass_on(self, signum: int) -> None:
+        """Hand a signal to the process group; not a stop, policy decides what follows."""
+        if self._child is not None:
+            self._hands.reaper.signal(self._child, signum, whole_group=True)
+
+    def close(self) -> None:
+        """Let go of everything the service holds in this process; nothing is signalled."""
+        self._deadline.disarm()
+        self._let_go()

@@ -1,0 +1,65 @@
+"""What a fresh interpreter loads: the core is standard library only, and its quick part."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+SLOW = {
+    "argparse", "asyncio", "concurrent", "dataclasses", "email", "http", "inspect", "logging",
+    "pathlib", "pickle", "subprocess", "threading", "tomllib", "urllib", "uuid",
+}  # fmt: skip
+
+LOADED_BY = """
+import sys
+before = set(sys.modules)
+import {module}
+import json
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def loaded_by(module):
+    """Say what importing a module loads beyond what the interpreter had at its start."""
+    program = LOADED_BY.format(module=module)
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(run.stdout))
+
+
+def tops(modules):
+    return {module.partition(".")[0] for module in modules}
+
+
+def test_the_core_process_loads_nothing_third_party():
+    loaded = tops(loaded_by("supervisord_pidfd.daemon"))
+
+    assert loaded - sys.stdlib_module_names == {"supervisord_pidfd"}
+
+
+def test_the_core_process_loads_no_slow_part_of_the_standard_library():
+    loaded = loaded_by("supervisord_pidfd.daemon")
+
+    assert tops(loaded) & SLOW == set()
+
+
+def test_the_core_process_loads_neither_its_helpers_nor_the_model():
+    loaded = loaded_by("supervisord_pidfd.daemon")
+
+    unwanted = {"logger", "gateway", "checker", "cli", "config.model"}
+    assert loaded & {f"supervisord_pidfd.{name}" for name in unwanted} == set()
+
+
+@pytest.mark.parametrize(
+    ("helper", "libraries"),
+    [
+        ("logger", {"pydantic", "tomli", "prometheus_client", "h11"}),
+        ("gateway", {"pydantic", "tomli", "structlog"}),
+    ],
+)
+def test_a_helper_loads_no_library_of_another(helper, libraries):
+    loaded = tops(loaded_by(f"supervisord_pidfd.{helper}.main"))
+
+    assert loaded & libraries == set()
