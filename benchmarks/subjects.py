@@ -80,7 +80,6 @@ def ours_file(site: Site, reaper: str) -> str:
         "[supervisor]",
         *(f'{key} = "{home}/{key}"' for key in ("runtime_dir", "log_dir", "state_dir")),
         f'reaper = "{reaper}"',
-        'log.to = ["stdout"]',
         'log.format = "json"',
     ]
     if site.metrics_port:
@@ -185,7 +184,7 @@ logfile_maxbytes=0
 loglevel=critical
 pidfile={site.directory}/supervisord.pid
 childlogdir={site.directory}
-minfds={5 * site.count + 64}
+minfds={3 * site.count + 64}
 
 [program:p]
 command={" ".join(site.words("%(process_num)d"))}

@@ -194,7 +194,7 @@ class Daemon:
             start_dir=self._start_dir,
             runtime_dir=host.default_runtime_dir(self._environ, self.uid),
             log_dir=host.default_log_dir(self._environ, self.uid),
-            max_files=self._files.hard - host.RESERVE,
+            max_files=self._files.hard,
         )
 
     def _loaded(self, outcome: Outcome) -> None:
@@ -219,7 +219,7 @@ class Daemon:
             self.loop.stop()
             return
         warnings = len(outcome.reply.problems) - len(errors) if outcome.reply else 0
-        first = config_child.headline(errors[0]) if errors else str(outcome.error)
+        first = _headline(errors[0]) if errors else str(outcome.error)
         self.publisher.tell(Told(ConfigRejected(max(1, len(errors)), warnings, first)))
 
     def _start_everything(self, reply: Any, outcome: Outcome) -> None:  # noqa: ANN401 - Reply
@@ -237,7 +237,12 @@ class Daemon:
             self.loop, self.reaper, self.orphans, self._host, host.resident_bytes()
         )
         outside = Outside(
-            self.publisher.tell, self._touched, self._removed, self._all_stopped, random.random
+            self.publisher.tell,
+            self._touched,
+            self._removed,
+            self.tally.exit_handling.observe,
+            self._all_stopped,
+            random.random,
         )
         self.supervisor = Supervisor(hands, outside, spec, pid1=self.pid1)
         gc.collect()
@@ -573,6 +578,10 @@ def _helper(name: str, module: str, *words: str) -> ServiceSpec:
         start_limit=StartLimitSpec(burst=0),
         stop=StopSpec(steps=(StopStep(signal.SIGTERM, HELPER_STOP_TIMEOUT),)),
     )  # fmt: skip
+
+
+def _headline(problem: Any) -> str:  # noqa: ANN401 - Problem
+    return f"{problem.file}:{problem.line}:{problem.column}: {problem.message}"
 
 
 def _working_directory() -> str:

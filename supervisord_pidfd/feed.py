@@ -107,7 +107,7 @@ class Feed:
             if len(self._buffer) >= BUFFER_BYTES or not self._fill_one():
                 break
         self._send()
-        return bool(self._socket and not self._buffer and (self._changed or self._removed))
+        return not self._buffer and bool(self._changed or self._removed)
 
     def _fill_one(self) -> bool:
         if self._removed:
@@ -227,7 +227,7 @@ def record_of(service: Service, tally: Tally) -> dict[str, Any]:
         "last_exit": _exit_of(state.last_exit),
         "internal": service.internal,
         "totals": tally.totals(spec.name),
-        "max_rss_bytes": None,
+        "max_rss_bytes": service.last_usage.max_rss_bytes,
     }
 
 

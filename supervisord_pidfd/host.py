@@ -13,9 +13,6 @@ from supervisord_pidfd import sysabi
 from supervisord_pidfd.errors import StartupError
 
 UMASK = 0o077
-RESERVE = 64
-"""Descriptors kept back for what is not a service."""
-
 _NULL_DEVICE = os.makedev(1, 3)
 
 

@@ -14,8 +14,8 @@ hands back numbers only. Descriptors given to `close_later` are closed after the
 the turn, so that a number does not change its meaning inside a batch. Callbacks still treat an
 event as a hint and use non-blocking calls.
 
-Deadlines live in a heap with lazy deletion: an entry counts only while its `Deadline` is armed for
-that very moment. With no deadline armed and nothing ready the wait has no timeout at all.
+Deadlines live in a heap with lazy deletion: an entry counts only while its number is the one that
+its `Deadline` was armed with last. With no deadline armed and nothing ready the wait has no timeout at all.
 """
 
 import enum
@@ -28,6 +28,8 @@ from collections.abc import Callable
 from supervisord_pidfd.clock import Clock
 
 BATCH = 64
+_LONGEST_WAIT = 1e6
+"""Seconds; epoll_wait(2) takes an int of milliseconds, 24 days at most."""
 
 
 class Priority(enum.IntEnum):
@@ -41,28 +43,29 @@ class Priority(enum.IntEnum):
 class Deadline:
     """Hold one moment at which `callback` is called; moved or disarmed by its owner."""
 
-    __slots__ = ("_callback", "_loop", "when")
+    __slots__ = ("_callback", "_loop", "entry", "when")
 
     def __init__(self, loop: "Loop", callback: Callable[[], None]) -> None:
         self._loop = loop
         self._callback = callback
         self.when = math.inf
+        self.entry = 0
 
     def arm(self, when: float) -> None:
         """Call back at `when` (CLOCK_MONOTONIC seconds) instead of any earlier setting."""
         if when == self.when:
             return
         self.when = when
-        if when != math.inf:
-            self._loop.push(self)
+        self.entry = self._loop.push(self) if when != math.inf else 0
 
     def disarm(self) -> None:
         """Do not call back."""
         self.when = math.inf
+        self.entry = 0
 
     def fire(self) -> None:
         """Call back once; the loop does this."""
-        self.when = math.inf
+        self.disarm()
         self._callback()
 
 
@@ -78,14 +81,15 @@ class Loop:
         self._callbacks: dict[int, tuple[Priority, Callable[[int], None]]] = {}
         self._heap: list[tuple[float, int, Deadline]] = []
         self._pushed = 0
+        self._compact_above = 64
         self._closing: list[int] = []
         self._on_error = on_error
         self._running = False
         self.turn = 0
         self.woke_at = clock.now()
         self.after_turn: Callable[[], bool] = lambda: False
-        self.on_lag: Callable[[float], None] = lambda lag: None
-        self.on_busy: Callable[[float], None] = lambda busy: None
+        self.on_lag: Callable[[float], None] = lambda _lag: None
+        self.on_busy: Callable[[float], None] = lambda _busy: None
 
     # -- descriptors ------------------------------------------------------------------------------
 
@@ -123,20 +127,26 @@ class Loop:
         """Make a deadline, not armed yet."""
         return Deadline(self, callback)
 
-    def push(self, deadline: Deadline) -> None:
-        """Take in a moment; for `Deadline` alone."""
+    def push(self, deadline: Deadline) -> int:
+        """Take in a moment and return the number of its entry; for `Deadline` alone."""
         self._pushed += 1
         heapq.heappush(self._heap, (deadline.when, self._pushed, deadline))
         # Lazy deletion may not let the heap grow without bound in a storm of moved deadlines.
-        if len(self._heap) > 64 and len(self._heap) > 4 * len(self._callbacks) + 64:
-            live = {id(entry[2]): entry for entry in self._heap if entry[0] == entry[2].when}
-            self._heap = sorted(live.values())
+        if len(self._heap) > self._compact_above:
+            self._compact(self._pushed)
+        return self._pushed
+
+    def _compact(self, newest: int) -> None:
+        """Drop what no longer counts; again at twice of what is left, so it costs O(1) a push."""
+        self._heap = sorted(e for e in self._heap if e[1] == e[2].entry or e[1] == newest)
+        self._compact_above = 2 * len(self._heap) + 64
 
     def next_deadline(self) -> float:
         """Return the earliest armed moment, `inf` if none."""
-        while self._heap and self._heap[0][0] != self._heap[0][2].when:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else math.inf
+        heap = self._heap
+        while heap and heap[0][1] != heap[0][2].entry:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else math.inf
 
     # -- running ----------------------------------------------------------------------------------
 
@@ -178,7 +188,7 @@ class Loop:
         upcoming = self.next_deadline()
         if upcoming == math.inf:
             return -1 if at_most is None else at_most
-        wait = max(0.0, upcoming - self.clock.now())
+        wait = min(max(0.0, upcoming - self.clock.now()), _LONGEST_WAIT)
         return wait if at_most is None else min(wait, at_most)
 
     def _dispatch(self, ready: list[tuple[int, int]]) -> None:
@@ -191,13 +201,13 @@ class Loop:
                 self._call("callback", entry[1], events)
 
     def _fire_passed(self) -> None:
-        """Call the deadlines that have passed by the start of this look, not those set meanwhile."""
+        """Call the deadlines that have passed by the start of this look, not those set in it."""
         now = self.clock.now()
         due = []
         while self.next_deadline() <= now:
             due.append(heapq.heappop(self._heap))
-        for when, _, deadline in due:
-            if deadline.when == when:
+        for when, entry, deadline in due:
+            if deadline.entry == entry:
                 self.on_lag(now - when)
                 self._call("deadline", deadline.fire)
 

@@ -1,15 +1,15 @@
 """Know the processes that fell to us: children of ours that we did not spawn.
 
 A process whose parent ends is given to the nearest subreaper, or to PID 1: to us. Those that left
-their service's group (setsid) are not reached by a group signal, so they are looked for when a main
-process has ended, before the next one may start.
+their service's group (setsid) are not reached by a group signal, so they are looked for when a
+main process has ended, before the next one may start.
 
 The kernel lists our children in /proc/self/task/TID/children, in the order in which they became
 ours; writing out a long list costs 0.19 µs a child (Linux 6.18). So the file is kept open and read
 on from where it ended: the sequence file remembers its index, and one read asks "is there a child
-beyond those I know?" for 2 µs at 100 children and 19 µs at 1,000. Only when the list is longer than
-the children we know, or has become shorter, is it read again from its start. Zombies are listed,
-which is why the look comes before the reaping of the process that ended.
+beyond those I know?" for 2 µs at 100 children and 19 µs at 1,000. Only when the list is longer
+than the children we know, or has become shorter, is it read again from its start. Zombies are
+listed, which is why the look comes before the reaping of the process that ended.
 
 Whose an orphan is, is written in its environment (SUPERVISORD_SERVICE, SUPERVISORD_RUN). Reading
 that can block on a page that its owner controls, so it is not this module's business; see
@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 _PAGE = 65536
+_RUN_DIGITS = 18
 
 
 class Owner(NamedTuple):
@@ -67,9 +68,7 @@ class Orphans:
 
     def may_belong_to(self, service: str) -> bool:
         """Tell whether an orphan is, or may turn out to be, this service's."""
-        return any(
-            owner is None or owner.service == service for owner in self._owners.values()
-        )
+        return any(owner is None or owner.service == service for owner in self._owners.values())
 
     def look(self, is_known: Callable[[int], bool], known: int) -> list[int]:
         """Return children of ours that were not known before, and note them as orphans.
@@ -109,7 +108,7 @@ class Orphans:
         """Signal an orphan: a child of ours that is not reaped, so the number is its own."""
         if pid in self._owners:
             with contextlib.suppress(PermissionError, ProcessLookupError):  # changed its user
-                os.kill(pid, signum)
+                os.kill(pid, signum)  # noqa: TID251 - not reaped: the number is still its own
 
     def forget(self, pid: int) -> None:
         """Drop one that was reaped."""
@@ -123,10 +122,11 @@ class Orphans:
 
 
 def owner_from_environ(environ: bytes) -> Owner:
-    """Read a process's owner out of /proc/PID/environ."""
+    """Read a process's owner out of /proc/PID/environ, which says whatever the process likes."""
     values = dict(pair.partition(b"=")[::2] for pair in environ.split(b"\0"))
-    service = values.get(b"SUPERVISORD_SERVICE", b"").decode("ascii", "replace")
+    service = values.get(b"SUPERVISORD_SERVICE", b"")
     run = values.get(b"SUPERVISORD_RUN", b"")
-    if not service or not run.isdigit() or len(run) > 18:
+    is_word = all(0x20 < byte < 0x7F for byte in service)
+    if not service or not is_word or not run.isdigit() or len(run) > _RUN_DIGITS:
         return Owner("", 0)
-    return Owner(service, int(run))
+    return Owner(service.decode("ascii"), int(run))

@@ -1,20 +1,23 @@
-"""Start a program, step by named step: two paths, one outcome.
+r"""Start a program, step by named step: two paths, one outcome.
 
-The fast path is `os.posix_spawn`: vfork inside, so the same 0.4 ms whatever the core weighs, and it
-works with no free descriptor. The core sleeps until the child has executed; so this path is only
-for programs on local filesystems that need nothing but a session, standard descriptors, an umask
-and an environment. Errors come back as the errno of the call, all of them stage `exec`.
+The fast path is `os.posix_spawn`: vfork inside, so the same 0.4 ms whatever the core weighs, and
+it works with no free descriptor. The core sleeps until the child has executed; so this path is
+only for programs on local filesystems that need nothing but a session, standard descriptors, an
+umask and an environment. Errors come back as the errno of the call, all of them stage `exec`.
 
-The second path forks the small single-threaded core and does the rest in the child, in the order of
-`Stage`, each step failing closed. It never waits: the child reports over a close-on-exec pipe that
-the loop watches. What the pipe says when it ends:
+The second path forks the small single-threaded core and does the rest in the child, in the order
+of `Stage`, each step failing closed. It never waits: the child reports over a close-on-exec pipe
+that the loop watches. What the pipe says when it ends:
 
-    "!STAGE\\0ERRNO\\0SUBJECT"   this stage failed; nothing was executed
+    "!STAGE\0ERRNO\0SUBJECT"    this stage failed; nothing was executed
     "E"                        the program was executed (the pipe closed with the exec)
     ""                         killed before that
 
-All signals are blocked around the fork, so one that is meant for the child cannot land in a handler
-of ours that it has inherited; the child empties the mask when its dispositions are the defaults.
+Only the end of the pipe is an answer, so it is watched for nothing but that (EPOLLHUP).
+
+All signals are blocked around the fork, so one that is meant for the child cannot land in a
+handler of ours that it has inherited; the child empties the mask when its dispositions are the
+defaults.
 """
 
 import enum
@@ -23,6 +26,7 @@ import fcntl
 import fnmatch
 import os
 import resource
+import select
 import signal
 import stat
 from collections.abc import Mapping, Sequence
@@ -52,6 +56,7 @@ _RECORD_SIZE = 4096
 _RESET = tuple(sorted(int(signum) for signum in IGNORED | REALTIME))
 _ENVIRON_SIZE = 1 << 20
 _BEYOND_ALL = 2**31 - 1
+_ALL_SIGNALS = frozenset(signal.valid_signals())
 _LOCKS_LIMIT = 10  # RLIMIT_LOCKS, which the resource module leaves out
 
 
@@ -131,9 +136,10 @@ class Recipe:
 
     def _posix_spawn(self) -> Launched:
         host, spec = self.host, self.spec
+        own = resource.getrlimit(resource.RLIMIT_NOFILE)  # somebody may have changed it (prlimit)
         os.umask(spec.umask)
-        if host.soft_files != host.hard_files:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (host.soft_files, host.hard_files))
+        if host.soft_files < own[0]:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (host.soft_files, own[1]))
         try:
             pid = os.posix_spawn(
                 spec.program or spec.argv[0],
@@ -144,12 +150,12 @@ class Recipe:
                 setsigmask=(),
                 setsigdef=_RESET,
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a NUL inside of a word
             name = _errno_name(error)
             raise SpawnError(Stage.EXEC, spec.program or spec.argv[0], name) from None
         finally:
-            if host.soft_files != host.hard_files:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (host.hard_files, host.hard_files))
+            if host.soft_files < own[0]:
+                resource.setrlimit(resource.RLIMIT_NOFILE, own)
             os.umask(host.umask)
         return Launched(pid, None)
 
@@ -159,7 +165,7 @@ class Recipe:
         except OSError as error:
             raise SpawnError(Stage.FORK, "error pipe", _errno_name(error)) from None
         os.set_blocking(report, False)
-        before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+        before = signal.pthread_sigmask(signal.SIG_SETMASK, _ALL_SIGNALS)
         try:
             pid = os.fork()
             if pid == 0:
@@ -176,16 +182,14 @@ class Recipe:
 def read_report(report: int) -> SpawnError | bool | None:
     """Read a child's error pipe: the failure, or whether it executed; None if still open.
 
-    The pipe is non-blocking; one read has it all, because a record is one small write.
+    Nothing is taken out of an open pipe: what was read could not be put back for the next look.
     """
+    poll = select.poll()
+    poll.register(report, 0)
+    if not poll.poll(0):
+        return None
     said = b""
-    while True:
-        try:
-            chunk = os.read(report, _RECORD_SIZE)
-        except BlockingIOError:
-            return _failure(said) if said.startswith(_FAILED) else None
-        if not chunk:
-            break
+    while chunk := os.read(report, _RECORD_SIZE):
         said += chunk
     if _FAILED in said:
         return _failure(said)
@@ -209,7 +213,7 @@ def ask_owners(pids: Sequence[int]) -> Launched:
     """
     report, write_end = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(report, False)
-    before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    before = signal.pthread_sigmask(signal.SIG_SETMASK, _ALL_SIGNALS)
     try:
         pid = os.fork()
         if pid == 0:
@@ -229,11 +233,18 @@ def _say_owners(pids: Sequence[int], report: int) -> NoReturn:
         os.setsid()
         _close_all_but([report])
         for pid in pids:
-            with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - no pathlib in the core
-                owner = owner_from_environ(file.read(_ENVIRON_SIZE))
+            owner = owner_from_environ(_environ_of(pid))
             os.write(report, f"{pid} {owner.service or '-'} {owner.run}\n".encode())
     finally:
         os._exit(0)
+
+
+def _environ_of(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read(_ENVIRON_SIZE)
+    except OSError:  # gone meanwhile, or not ours to read
+        return b""
 
 
 def environment_of(spec: ServiceSpec, inherited: Mapping[str, str]) -> dict[str, str]:
@@ -304,8 +315,9 @@ def _file_actions(
     return actions
 
 
-def _errno_name(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, f"errno {error.errno}")
+def _errno_name(error: OSError | ValueError) -> str:
+    number = error.errno if isinstance(error, OSError) else errno.EINVAL
+    return errno.errorcode.get(number or 0, f"errno {number}")
 
 
 # -- in the child of the second path --------------------------------------------------------------
@@ -367,9 +379,8 @@ def _become(recipe: Recipe, report: int, at: _At) -> NoReturn:
     if spec.directory is not None:
         os.chdir(spec.directory)
     os.umask(spec.umask)
-    for signum in signal.valid_signals():
-        if signum not in {signal.SIGKILL, signal.SIGSTOP}:
-            signal.signal(signum, signal.SIG_DFL)
+    for signum in _ALL_SIGNALS - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     at.stage = Stage.EXEC
     os.write(report, _EXECUTED)
@@ -377,7 +388,7 @@ def _become(recipe: Recipe, report: int, at: _At) -> NoReturn:
 
 
 def _close_all_but(kept: Sequence[int]) -> None:
-    """Close every descriptor above 2 but these: a child that hangs before exec must hold nothing."""
+    """Close all above 2 but these: a child that hangs before exec must hold nothing of ours."""
     keep = sorted({fd for fd in kept if fd > 2})
     for low, high in zip([2, *keep], [*keep, _BEYOND_ALL], strict=True):
         if low + 1 <= high - 1:
@@ -395,7 +406,8 @@ def _enter_session(spec: ServiceSpec) -> None:
 
 def _set_limits(spec: ServiceSpec, host: Host, at: _At) -> None:
     at.subject = "nofile"
-    resource.setrlimit(resource.RLIMIT_NOFILE, (host.soft_files, host.hard_files))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, host.soft_files), hard))
     for limit in spec.limits:
         at.subject = limit.name
         number = getattr(resource, f"RLIMIT_{limit.name.upper()}", _LOCKS_LIMIT)
@@ -434,12 +446,13 @@ def _connect(recipe: Recipe, at: _At) -> None:
         if not stat.S_ISREG(os.fstat(source).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         os.dup2(source, 0)
+        os.set_blocking(0, True)
     if spec.output is Output.NULL:
         os.dup2(null, 1)
         os.dup2(null, 2)
     if recipe.pass_fd is not None:
         os.dup2(recipe.pass_fd, PASSED_FD)
-        os.set_inheritable(PASSED_FD, True)  # noqa: FBT003 - dup2 onto itself changes no flag
+        os.set_inheritable(PASSED_FD, True)  # dup2 onto itself changes no flag
     at.subject = ""
 
 

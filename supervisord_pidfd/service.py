@@ -1,15 +1,15 @@
 """One service: the machine with its hands attached.
 
 Events come in through `post`, which queues and drains, so that a rule never runs inside another
-rule. Each step's state is stored first, then its actions are carried out, then its notices are
-handed on (they are written at the end of the turn); what an action brings about is an event again.
-One deadline is armed, for the earliest moment the state holds.
+rule. Each step's state is stored first, then its actions are carried out; what an action brings
+about is an event again. Only when the queue is empty are the notices handed on and the deadline is
+armed: between the end of a process and the start of the next one nothing is done but deciding.
 """
 
 import errno
 import signal
 from collections import deque
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from supervisord_pidfd.core import lifecycle
 from supervisord_pidfd.core.actions import Action, EndDaemon, Signal, Spawn
@@ -23,7 +23,7 @@ from supervisord_pidfd.core.events import (
     SpawnFailed,
 )
 from supervisord_pidfd.core.exitstatus import ExitStatus, Signaled, Usage
-from supervisord_pidfd.core.lifecycle import Phase, ServiceState
+from supervisord_pidfd.core.lifecycle import Phase, ServiceState, Step
 from supervisord_pidfd.core.notices import Told
 from supervisord_pidfd.core.spec import Scope, ServiceSpec
 from supervisord_pidfd.loop import Loop, Priority
@@ -55,6 +55,10 @@ class Supervision(Protocol):
 
     def changed(self, service: "Service", before: ServiceState) -> None:
         """Take note of a new state."""
+        ...
+
+    def exit_handled(self, seconds: float) -> None:
+        """Take how long it took from waking for an exit to having acted on it."""
         ...
 
     def end_daemon(self, service: "Service", code: int) -> None:
@@ -102,11 +106,13 @@ class Service:
         self.state = ServiceState(since=hands.loop.clock.now())
         self.since_wall = hands.loop.clock.wall()
         self.started_wall: float | None = None
+        self.last_usage = Usage()
         self.pending: ServiceSpec | None = None
         self._channel = channel
         self._hands = hands
         self._supervision = supervision
         self._queue: deque[Event] = deque()
+        self._untold: list[tuple[ServiceState, Step]] = []
         self._draining = False
         self._deadline = hands.loop.deadline(self._deadline_passed)
         self._recheck = hands.loop.deadline(self.recheck_scope)
@@ -134,11 +140,15 @@ class Service:
         if self._draining:
             return
         self._draining = True
+        before = self.state
         try:
             self._drain()
         finally:
             self._draining = False
             self._deadline.arm(self.state.deadline)
+            if self.state is not before:
+                self._tell_steps()
+                self._supervision.changed(self, before)
 
     def _drain(self) -> None:
         now = self._hands.loop.clock.now
@@ -164,27 +174,28 @@ class Service:
         self.state = step.state
         for action in step.actions:
             self._act(action)
-        if step.state.phase is not before.phase:
-            self._phase_changed(step.state)
-        self._tell(step.notices, before, step.state)
-        self._supervision.changed(self, before)
+        if step.state.phase is not before.phase and step.state.phase in _AT_REST:
+            self._let_go()
+        if step.notices:
+            self._untold.append((before, step))
 
     def _deadline_passed(self) -> None:
         self.post(DeadlinePassed())
 
-    def _phase_changed(self, state: ServiceState) -> None:
-        self.since_wall = self._hands.loop.clock.wall()
-        if state.phase in _AT_REST:
-            self._let_go()
+    def _tell_steps(self) -> None:
+        untold, self._untold = self._untold, []
+        for before, step in untold:
+            self._tell(before, step)
 
-    def _tell(self, notices: tuple[Any, ...], before: ServiceState, after: ServiceState) -> None:
-        """Hand the notices on, naming the run and process that they are about."""
-        if not notices:
-            return
-        moved = before.phase is not after.phase
-        teller = lifecycle.phase_told(notices) if moved else None
+    def _tell(self, before: ServiceState, step: Step) -> None:
+        """Hand a step's notices on, naming the run and process that they are about."""
+        after = step.state
+        teller = None
+        if before.phase is not after.phase:
+            self.since_wall = self._hands.loop.clock.wall()
+            teller = lifecycle.phase_told(step.notices)
         pid = after.pid or before.pid
-        for notice in notices:
+        for notice in step.notices:
             tells = notice is teller
             self._supervision.tell(
                 Told(
@@ -333,6 +344,7 @@ class Service:
 
     def _ended(self, _child: Child, status: ExitStatus, usage: Usage) -> None:
         """Take in the end of the main process."""
+        self.last_usage = usage
         self._read_report()
         self._close_report()
         if self._failure is not None:
@@ -345,6 +357,8 @@ class Service:
             self.post(ProcessExited(status, usage, self._scope_is_empty()))
             if self.state.ended is not None:
                 self._recheck.arm(self._hands.loop.clock.now() + RECHECK_EVERY)
+        loop = self._hands.loop
+        self._supervision.exit_handled(loop.clock.now() - loop.woke_at)
 
     def _scope_is_empty(self) -> bool:
         if self.spec.stop.scope is Scope.PROCESS or self._child is None:

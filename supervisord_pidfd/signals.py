@@ -2,8 +2,8 @@
 
 Python's handlers only note the number; the wakeup descriptor makes the loop look. Not signalfd:
 that needs a blocked mask, which children would inherit through posix_spawn. The bytes in the pipe
-are a hint and nothing more: a child between fork and exec shares the pipe, so a signal meant for it
-may leave a byte there, but the list of noted numbers is the parent's own.
+are a hint and nothing more: a child between fork and exec shares the pipe, so a signal meant for
+it may leave a byte there, but the list of noted numbers is the parent's own.
 """
 
 import contextlib
@@ -52,6 +52,16 @@ class Held:
         for signum in signums:
             signal.signal(signum, self._note)
 
+    def take(self) -> list[int]:
+        """Return what was noted so far and begin anew.
+
+        The list is exchanged, never emptied: a handler may run between any two steps of Python,
+        and what it adds lands either in the list that is returned or in the new one.
+        """
+        noted = self.noted
+        self.noted = []
+        return noted
+
     def _note(self, signum: int, _frame: object) -> None:
         self.noted.append(signum)
 
@@ -93,9 +103,8 @@ class SignalInbox:
         with contextlib.suppress(BlockingIOError):  # empty: a wake-up that was handled already
             while len(os.read(self.fd, 4096)) == 4096:
                 pass
-        noted, HELD.noted[:] = list(HELD.noted), []
         children = False
-        for signum in noted:
+        for signum in HELD.take():
             if signum == signal.SIGCHLD:
                 children = True
             else:

@@ -54,12 +54,14 @@ class Outside(NamedTuple):
     """Hold what the supervisor tells those above it.
 
     `tell` takes notices; `touched` the name of a service whose record changed; `removed` of one
-    that is gone; `finished` that nothing is left to stop.
+    that is gone; `exit_handled` the seconds from waking for an exit to having acted on it;
+    `finished` that nothing is left to stop; `roll` gives chance, in [0, 1).
     """
 
     tell: Callable[[Told], None]
     touched: Callable[[str], None]
     removed: Callable[[str], None]
+    exit_handled: Callable[[float], None]
     finished: Callable[[], None]
     roll: Callable[[], float]
 
@@ -96,6 +98,10 @@ class Supervisor:
         """Return chance, in [0, 1)."""
         return self._outside.roll()
 
+    def exit_handled(self, seconds: float) -> None:
+        """Take how long it took to act on an exit."""
+        self._outside.exit_handled(seconds)
+
     def held(self, service: Service) -> str | None:
         """Name what a start has to wait for: a place among those that start at once."""
         limit = self.spec.start_concurrency
@@ -109,7 +115,7 @@ class Supervisor:
         name = service.name
         self._outside.touched(name)
         if after.phase is before.phase and after.ended is before.ended:
-            return
+            return  # as after an immediate restart, which was taken in one go
         if after.ended is not None:
             self._cleaning.add(name)
         else:

@@ -15,6 +15,7 @@ import resource
 import select
 import signal
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from supervisord_pidfd.config.problems import Problem, has_errors, render
@@ -157,6 +158,45 @@ def _read_until(fd: int, end: float) -> bytes | None:
             return b"".join(pieces)
         pieces.append(piece)
     return None
+
+
+# -- for the child --------------------------------------------------------------------------------
+
+APART_S = 2.0
+_apart_timed_out: list[bool] = []
+
+
+def run_apart(work: Callable[[], bytes]) -> bytes | None:
+    """Run a function that may hang in a process of its own; None if it took too long.
+
+    The child calls it, for files on filesystems that may not answer. After the first that does
+    not, no other is tried: their waits would add up beyond the core's deadline.
+    """
+    if _apart_timed_out:
+        return None
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.dup2(writer, 3)  # not the pipe to the core, which must see our end of file
+            os.set_blocking(3, True)
+            os.closerange(4, 64)
+            _write(3, work())
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    try:
+        answer = _read_until(reader, time.monotonic() + APART_S)
+    finally:
+        os.close(reader)
+    if answer is None:
+        _apart_timed_out.append(True)
+        os.kill(pid, signal.SIGKILL)  # not waited for: what hangs in the kernel may outlive us
+    else:
+        os.waitpid(pid, 0)
+    return answer
 
 
 # -- in the child ---------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 """Environment files and secrets: read when the configuration is loaded, never at a start."""
 
 import errno
+import json
 import os
 import re
 import stat
+from collections.abc import Callable
 from typing import NamedTuple
 
 MAX_FILE = 1 << 20
@@ -30,14 +32,11 @@ class Secret(NamedTuple):
     world_readable: bool
 
 
-def read_variables(path: str) -> dict[str, str]:
-    """Read `KEY=VALUE` lines: comments, `export`, quotes; nothing is expanded.
+class Content(NamedTuple):
+    """Hold the bytes of a file, and its mode."""
 
-    Raises:
-        UnreadableError: It cannot be read, is no regular file, too large, or has a line that is
-            no assignment.
-    """
-    return parse_variables(_content(path)[0])
+    data: bytes
+    mode: int
 
 
 def parse_variables(text: str) -> dict[str, str]:
@@ -95,40 +94,90 @@ def _assignment(text: str, start: int, line: int) -> tuple[str, str, int]:
     return match[1], value, at
 
 
-def read_secret(path: str) -> Secret:
-    """Read a secret; one final newline is removed.
+def secret_of(content: Content) -> Secret:
+    """Take a secret from the content of its file; one final newline is removed.
 
     Raises:
-        UnreadableError: It cannot be read, is no regular file, too large, or has a NUL.
+        UnreadableError: It has a NUL, which no variable can hold.
     """
-    text, mode = _content(path)
+    text = _text(content.data).removesuffix("\n")
     if "\0" in text:
         raise UnreadableError("EINVAL", "it has a NUL character")
-    return Secret(text.removesuffix("\n").removesuffix("\r"), bool(mode & stat.S_IROTH))
+    return Secret(text, bool(content.mode & stat.S_IROTH))
 
 
-def _content(path: str) -> tuple[str, int]:
+def variables_of(content: Content) -> dict[str, str]:
+    """Parse the content of an environment file.
+
+    Raises:
+        UnreadableError: A line is no assignment.
+    """
+    return parse_variables(_text(content.data))
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def read(path: str) -> Content:
+    """Read a file that holds variables or a secret.
+
+    Raises:
+        UnreadableError: It cannot be read, is no regular file, or larger than 1 MiB.
+    """
     try:
         # O_NONBLOCK, because opening a FIFO would wait for somebody to write.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        try:
+            return _read(fd)
+        finally:
+            os.close(fd)
     except OSError as error:
-        raise UnreadableError(_errno_name(error), os.strerror(error.errno or 0)) from None
+        name = errno.errorcode.get(error.errno or 0, "EIO")
+        raise UnreadableError(name, (error.strerror or name).lower()) from None
+
+
+def _read(fd: int) -> Content:
+    status = os.fstat(fd)
+    if stat.S_ISDIR(status.st_mode):
+        raise UnreadableError("EISDIR", "it is a directory")
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableError("EINVAL", "it is not a regular file")
+    if status.st_size > MAX_FILE:
+        raise UnreadableError("EFBIG", "it is larger than 1 MiB")
+    pieces = []
+    left = MAX_FILE + 1  # a file of /proc says it has no size
+    while left > 0 and (piece := os.read(fd, min(left, 1 << 18))):
+        pieces.append(piece)
+        left -= len(piece)
+    return Content(b"".join(pieces), status.st_mode)
+
+
+# -- where reading may hang -----------------------------------------------------------------------
+
+RunApart = Callable[[Callable[[], bytes]], bytes | None]
+"""Runs a function in a process of its own; returns its bytes, or None if it took too long."""
+
+
+def read_apart(path: str, run: RunApart) -> Content:
+    """Read a file on a filesystem that may not answer, in a process that can be given up.
+
+    Raises:
+        UnreadableError: As `read`; ETIMEDOUT if there was no answer.
+    """
+    answer = run(lambda: _packed(path))
+    if not answer:
+        raise UnreadableError("ETIMEDOUT", "its filesystem does not answer")
+    head, _, data = answer.partition(b"\n")
+    found = json.loads(head)
+    if "error" in found:
+        raise UnreadableError(found["error"], found["message"])
+    return Content(data, found["mode"])
+
+
+def _packed(path: str) -> bytes:
     try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            name = "EISDIR" if stat.S_ISDIR(status.st_mode) else "EINVAL"
-            raise UnreadableError(name, "it is not a regular file")
-        if status.st_size > MAX_FILE:
-            raise UnreadableError("EFBIG", "it is larger than 1 MiB")
-        pieces = []
-        while piece := os.read(fd, 1 << 18):
-            pieces.append(piece)
-    except OSError as error:
-        raise UnreadableError(_errno_name(error), os.strerror(error.errno or 0)) from None
-    finally:
-        os.close(fd)
-    return b"".join(pieces).decode("utf-8", "surrogateescape"), status.st_mode
-
-
-def _errno_name(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, "EIO")
+        content = read(path)
+    except UnreadableError as error:
+        return json.dumps({"error": error.error, "message": error.message}).encode() + b"\n"
+    return json.dumps({"mode": content.mode}).encode() + b"\n" + content.data

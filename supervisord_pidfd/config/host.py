@@ -19,11 +19,12 @@ from supervisord_pidfd.core.spec import Identity
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_LINKS = 40
+MAX_PARTS = 100
 MAX_INTERPRETERS = 4
 
 LOCAL = frozenset({
     "bcachefs", "binfmt_misc", "btrfs", "cgroup", "cgroup2", "configfs", "cramfs", "debugfs",
-    "devpts", "devtmpfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", 
+    "devpts", "devtmpfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs",
     "hugetlbfs", "iso9660", "jfs", "mqueue", "msdos", "nilfs2", "ntfs3", "overlay", "proc",
     "pstore", "ramfs", "reiserfs", "rootfs", "securityfs", "squashfs", "sysfs", "tmpfs", "tracefs",
     "udf", "vfat", "xfs", "zfs",
@@ -44,6 +45,11 @@ class Found(NamedTuple):
 
 class NoSuchAccountError(LookupError):
     """Say that there is no such user or group; the text is the subject: `user 'www'`."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"{kind} '{name}'")
+        self.kind = kind
+        self.name = name
 
 
 class Accounts:
@@ -66,20 +72,15 @@ class Accounts:
             gid = os.getgid() if group is None else self.gid(group)
             return Identity(os.getuid(), gid, tuple(groups))
         entry = self._user(user)
+        others = tuple(map(self.gid, supplementary or ()))
         if entry is None:
             # A number without an account: nothing but itself, above all not root's group.
-            uid, gid, own = int(user), int(user), ()
-        else:
-            uid, gid, own = entry.pw_uid, entry.pw_gid, ()
-        if group is not None:
-            gid = self.gid(group)
-        if supplementary is not None:
-            own = tuple(map(self.gid, supplementary))
-        elif entry is not None:
-            own = tuple(sorted(os.getgrouplist(entry.pw_name, gid)))
-        if entry is None:
-            return Identity(uid, gid, own)
-        return Identity(uid, gid, own, entry.pw_name, entry.pw_dir, entry.pw_shell or "/bin/sh")
+            return Identity(int(user), int(user) if group is None else self.gid(group), others)
+        gid = entry.pw_gid if group is None else self.gid(group)
+        if supplementary is None:
+            others = tuple(sorted(os.getgrouplist(entry.pw_name, gid)))
+        shell = entry.pw_shell or "/bin/sh"
+        return Identity(entry.pw_uid, gid, others, entry.pw_name, entry.pw_dir, shell)
 
     def gid(self, group: str) -> int:
         """Return the number of a group.
@@ -94,18 +95,18 @@ class Accounts:
                 try:
                     self._groups[group] = grp.getgrnam(group).gr_gid
                 except (KeyError, ValueError):
-                    raise NoSuchAccountError(f"group '{group}'") from None
+                    raise NoSuchAccountError("group", group) from None
         return self._groups[group]
 
     def _user(self, user: str) -> pwd.struct_passwd | None:
         if user not in self._users:
+            by_number = _is_number(user)
             try:
-                find = pwd.getpwuid(int(user)) if _is_number(user) else pwd.getpwnam(user)
+                self._users[user] = pwd.getpwuid(int(user)) if by_number else pwd.getpwnam(user)
             except (KeyError, ValueError):
-                if not _is_number(user):
-                    raise NoSuchAccountError(f"user '{user}'") from None
-                find = None
-            self._users[user] = find
+                if not by_number:
+                    raise NoSuchAccountError("user", user) from None
+                self._users[user] = None
         return self._users[user]
 
 
@@ -157,7 +158,8 @@ class Files:
         Raises:
             OSError: ENOENT, ENOTDIR, ELOOP, …: there is no such file.
         """
-        return self._walk(os.path.join(self._start, path), MAX_LINKS)
+        path = os.path.join(self._start, path)
+        return self._walk(path, MAX_LINKS) if path.count("/") <= MAX_PARTS else None
 
     def _walk(self, path: str, links: int) -> str | None:
         parent, name = os.path.split(path.rstrip("/") or "/")
@@ -264,9 +266,16 @@ class Files:
         return None
 
     def lies_local(self, path: str) -> bool:
-        """Tell whether a file lies on a local filesystem, links followed; a missing one does not."""
+        """Tell whether there is such a file on a local filesystem."""
         try:
             return self.resolve(path) is not None
+        except (OSError, ValueError):
+            return False
+
+    def may_hang(self, path: str) -> bool:
+        """Tell whether reading a file means to ask a filesystem that may not answer."""
+        try:
+            return self.resolve(path) is None
         except (OSError, ValueError):
             return False
 

@@ -105,6 +105,10 @@ class Places:
             place = self._headers.get(next(inside, path))
         return self._span(place)
 
+    def is_header_at(self, span: Span) -> bool:
+        """Tell whether a table header begins there."""
+        return self.text.startswith("[", self.offset(span.line) + span.column - 1)
+
     def paths(self) -> set[Path]:
         """Return every key path that has a value: keys and elements of lists, at all depths."""
         return set(self._values)

@@ -70,10 +70,8 @@ def counted(number: int, noun: str) -> str:
 
 def _rendered(problem: Problem) -> str:
     hint = f" ({problem.hint})" if problem.hint else ""
-    lines = [
-        f"{problem.file}:{problem.line}:{problem.column}: {problem.severity}: "
-        f"{problem.message}{hint} [{problem.code}]"
-    ]
+    place = f"{problem.file}:{problem.line}:{problem.column}"
+    lines = [f"{place}: {problem.severity}: {problem.message}{hint} [{problem.code}]"]
     if problem.source is not None:
         margin = f"{problem.line:>5} | "
         # A tab stays a tab, so that the carets stand below their characters.

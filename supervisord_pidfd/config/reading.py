@@ -37,14 +37,19 @@ class Reader:
     """Read files within the limits of one pass."""
 
     def __init__(self, report: Report, start_dir: str, *, as_root: bool) -> None:
-        """Read for this report; `as_root` demands files that nobody else can write."""
+        """Read for this report; `as_root` demands files that nobody else can write.
+
+        `names` are the files asked for, the main one first.
+        """
         self._report = report
         self._start_dir = start_dir
         self._as_root = as_root
         self._left = MAX_ALL
+        self.names: list[str] = []
 
     def file(self, path: str, named_at: Place | None = None) -> Source | None:
         """Read and parse one file; None if there is nothing to go on with."""
+        self.names.append(path)
         try:
             content = self._content(path)
         except RefusedError as error:
@@ -173,7 +178,12 @@ class Reader:
         tomli would stop at the first of them, and hide what else is wrong.
         """
         places = source.places
+        above: Path = ()
         for path, first, second in places.duplicates[:MAX_DUPLICATES]:
+            if above and path[: len(above)] == above:
+                continue  # under a header that is there again, so told already
+            if places.is_header_at(second):
+                above = path
             self._report.error(
                 Place(source, second), "duplicate", twice(path), key=path,
                 see_also=Place(source, first),

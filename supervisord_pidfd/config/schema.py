@@ -77,7 +77,7 @@ def _reference(name: str) -> dict[str, str]:
 class _Generator(GenerateJsonSchema):
     """Leave out what tells a user nothing: titles, and that a key may be absent."""
 
-    def field_title_should_be_set(self, schema: Any) -> bool:
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's shape
         """Never: a title would only repeat the key."""
         return False
 

@@ -56,7 +56,7 @@ class Source:
             self._hidden = [
                 (offset, length)
                 for path, offset, length in self.places.all_values()
-                if is_sensitive(path)
+                if is_sensitive(path) and self.places.text[offset] != "{"  # its members are
             ]
         return self._hidden
 
@@ -86,33 +86,49 @@ class Report:
         see_also: Place | None = None, broken: bool = False,
     ) -> None:  # fmt: skip
         """Add an error; `broken` says that there is no knowing what else its line holds."""
-        self._add(place, code, message, key, hint, see_also, broken=broken)
+        self._add("error", place, code, message, (key, hint, see_also), broken=broken)
 
     def warning(
         self, place: Place, code: str, message: str, *, key: Path = (), hint: str | None = None
     ) -> None:
         """Add a warning: a fact of this host, or a likely slip."""
-        self._add(place, code, message, key, hint, severity="warning")
+        self._add("warning", place, code, message, (key, hint, None))
 
     def outside(self, file: str, code: str, message: str) -> None:
         """Add an error about what cannot be shown, because it could not be read."""
         self.problems.add(Problem(file, 1, 1, "error", code, None, message))
 
     def _add(  # noqa: PLR0913 - the members of a problem
-        self, place: Place, code: str, message: str, key: Path, hint: str | None,
-        see_also: Place | None = None, *, broken: bool = False, severity: str = "error",
-    ) -> None:  # fmt: skip
+        self,
+        severity: str,
+        place: Place,
+        code: str,
+        message: str,
+        about: tuple[Path, str | None, Place | None],
+        *,
+        broken: bool = False,
+    ) -> None:
         if len(self.problems) >= MAX_PROBLEMS:
             return
         source, span = place
+        key, hint, see_also = about
         line, caret, width = source.shown(span, broken=broken)
         self.problems.add(
             Problem(
-                source.name, span.line, span.column, severity, code,
-                ".".join(map(str, key)) or None, message, hint, line,
-                (str(see_also),) if see_also else (), caret, width,
-            )
-        )  # fmt: skip
+                source.name,
+                span.line,
+                span.column,
+                severity,
+                code,
+                ".".join(map(str, key)) or None,
+                message,
+                hint,
+                line,
+                (str(see_also),) if see_also else (),
+                caret,
+                width,
+            ),
+        )
 
 
 def twice(path: Path) -> str:

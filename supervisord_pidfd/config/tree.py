@@ -1,5 +1,6 @@
 """All sources of a configuration as one tree, which knows where each part of it was written."""
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -42,6 +43,11 @@ class Tree:
                 second = Place(source, source.places.table(here) or START)
                 report.error(second, "duplicate", twice(here), key=here, see_also=first)
 
+    def own_environment(self, name: str) -> Table:
+        """Return the `environment` of a service without that of the defaults."""
+        table = self.data["service"][name].get("environment")
+        return table if isinstance(table, dict) else {}
+
     # -- places -----------------------------------------------------------------------------------
 
     def value(self, path: Path) -> Place:
@@ -83,6 +89,10 @@ class Tree:
         """Return the beginning of the main file."""
         files = [source for source in self._sources if source.name != "--set"]
         return Place((files or self._sources)[0], START)
+
+    def absolute(self, text: str, path: Path) -> str:
+        """Make a path absolute: it is relative to the directory of the file that names it."""
+        return os.path.normpath(os.path.join(self.value(path).source.directory, text))
 
     def _holding(self, path: Path) -> Iterable[Source]:
         if path[0] == "service" and len(path) > 1:

@@ -45,32 +45,32 @@ def parse_duration(value: object, *, infinite: bool = False) -> float:
         NotAUnitError: It is none; or `"infinity"`, where that is not allowed.
     """
     hint = 'write "10s", "1m30s" or "infinity"' if infinite else 'write "10s" or "1m30s"'
-    if isinstance(value, str):
-        if value == "infinity":
-            if infinite:
-                return math.inf
-            raise NotAUnitError("must not be infinite", hint)
-        if _DURATION.fullmatch(value):
-            seconds = sum(
-                float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(value)
-            )
-        elif _PLAIN_NUMBER.fullmatch(value):
-            seconds = float(value)
-        else:
-            raise NotAUnitError(f"not a duration: {quoted(value)}", hint)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        if math.isnan(value):
-            raise NotAUnitError("not a duration: nan", hint)
-        if value < 0:
-            raise NotAUnitError(f"must not be negative: {value}", hint)
-        if value > TEN_YEARS:  # before float(), which an integer of 400 digits overflows
-            raise NotAUnitError("longer than 10 years", hint)
-        seconds = float(value)
-    else:
+    if value == "infinity":
+        if infinite:
+            return math.inf
+        raise NotAUnitError("must not be infinite", hint)
+    seconds = _written_seconds(value) if isinstance(value, str) else _bare_seconds(value)
+    if seconds is None or math.isnan(seconds):
         raise NotAUnitError(f"not a duration: {quoted(value)}", hint)
+    if seconds < 0:
+        raise NotAUnitError(f"must not be negative: {quoted(value)}", hint)
     if seconds > TEN_YEARS:
         raise NotAUnitError(f"longer than 10 years: {quoted(value)}", hint)
     return seconds
+
+
+def _written_seconds(text: str) -> float | None:
+    if _DURATION.fullmatch(text):
+        parts = _DURATION_PART.findall(text)
+        return math.fsum(float(number) * _SECONDS[unit] for number, unit in parts)
+    return float(text) if _PLAIN_NUMBER.fullmatch(text) else None
+
+
+def _bare_seconds(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    # An integer of 400 digits would overflow a float.
+    return float(min(value, TEN_YEARS + 1)) if value > 0 else float(max(value, -1))
 
 
 def format_duration(seconds: float) -> str:

@@ -114,6 +114,14 @@ def _one(_notice: object) -> tuple[str, ...]:
     return ()
 
 
+def _succeeded(_notice: ConfigApplied) -> int:
+    return 1
+
+
+def _failed(_notice: ConfigRejected) -> int:
+    return 0
+
+
 def _took(notice: ServiceReady | ServiceSpawned) -> float:
     return notice.took_s
 
@@ -186,7 +194,7 @@ METRICS: tuple[Metric, ...] = (
         "config_last_reload_successful",
         Kind.GAUGE,
         "1 if the last apply of the configuration succeeded.",
-        on=(On(ConfigApplied, lambda _: 1), On(ConfigRejected, lambda _: 0)),
+        on=(On(ConfigApplied, _succeeded), On(ConfigRejected, _failed)),
     ),
     _daemon(
         "config_last_reload_success_timestamp_seconds",
@@ -427,7 +435,8 @@ class Tally:
 
     def count(self, told: Told) -> None:
         """Count one published notice; runs once per notice, on the core's hot path."""
-        kind = type(told.notice)
+        notice: object = told.notice
+        kind = type(notice)
         for rule in self._rules.get(kind, ()):
             rule(told)
         counted = _TOTALS.get(kind)
@@ -435,7 +444,7 @@ class Tally:
             totals = self._services.get(told.service)
             if totals is None:
                 totals = self._add(told.service)
-            counted(totals, told.notice)
+            counted(totals, notice)
 
     def _add(self, service: str) -> _Totals:
         totals = self._services[service] = _Totals()

@@ -4,7 +4,9 @@ Pure: `Scrape` in, families out. Encoding is prometheus-client's, a family at a 
 connections get their turn between two families however many services there are.
 """
 
+import math
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +20,6 @@ from prometheus_client.core import (
 )
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector, CollectorRegistry
-from prometheus_client.utils import floatToGoString
 
 from supervisord_pidfd.core import metrics
 from supervisord_pidfd.core.lifecycle import Phase
@@ -55,9 +56,9 @@ class Scrape:
     core: Core | None
     records: Sequence[Record] = ()
     internal: Sequence[Record] = ()
-    usage: Mapping[str, Usage] = field(default_factory=dict)
-    cpu: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    requests: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    usage: Mapping[str, Usage] = field(default_factory=dict[str, Usage])
+    cpu: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    requests: Mapping[tuple[str, int], int] = field(default_factory=Counter[tuple[str, int]])
     parts: frozenset[Part] = frozenset(Part)
     phases: bool | None = None
 
@@ -313,7 +314,7 @@ def _cumulative(bounds: Sequence[float], counts: Sequence[int]) -> Iterator[tupl
     total = 0
     for bound, count in zip((*bounds, float("inf")), counts, strict=True):
         total += count
-        yield floatToGoString(bound), total  # type: ignore[no-untyped-call]
+        yield "+Inf" if math.isinf(bound) else repr(bound), total
 
 
 # -- families to bytes ----------------------------------------------------------------------------
@@ -334,11 +335,8 @@ def encode(found: Iterable[Metric], content_type: str) -> Iterator[bytes]:
     single = _Single()
     registry = CollectorRegistry(auto_describe=False)
     registry.register(single)
-    generate = (
-        openmetrics.generate_latest
-        if content_type == OPENMETRICS
-        else (text_format.generate_latest)
-    )
+    formats: dict[str, Any] = {TEXT: text_format, OPENMETRICS: openmetrics}
+    generate: Callable[[CollectorRegistry], bytes] = formats[content_type].generate_latest
     for single.family in found:
         yield generate(registry).removesuffix(_EOF)
     if content_type == OPENMETRICS:

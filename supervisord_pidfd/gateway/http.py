@@ -29,6 +29,7 @@ LINGER_S = 1.0
 READ_BYTES = 4096
 WRITE_BYTES = 65536
 METHODS = (b"GET", b"HEAD")
+VERSIONS = (b"1.0", b"1.1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ def request_of(head: h11.Request) -> Request:
     size = len(head.target) + sum(len(name) + len(value) + 4 for name, value in head.headers)
     if size > HEAD_MAX_BYTES or len(head.headers) > HEADERS_MAX:
         raise RefusedError(431)
+    if head.http_version not in VERSIONS:
+        raise RefusedError(400)
     if head.method not in METHODS:
         raise RefusedError(405)
     names = [name for name, _ in head.headers]
@@ -102,11 +105,14 @@ class Server:
     """Serve connections of any listener, all counted together."""
 
     answer: Answer
-    answered: Counter[tuple[str, int]] = field(default_factory=Counter)
-    _open: dict["_Connection", None] = field(default_factory=dict)
+    answered: Counter[tuple[str, int]] = field(default_factory=Counter[tuple[str, int]])
+    _open: dict["_Connection", None] = field(default_factory=dict["_Connection", None])
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection to its end; the callback of every listener."""
+        if len(self._open) >= 2 * CONNECTIONS_MAX:  # no room even for those who are told so
+            writer.transport.abort()
+            return
         connection = _Connection(self, reader, writer)
         full = len(self._open) >= CONNECTIONS_MAX and not self._evict()
         self._open[connection] = None
@@ -239,20 +245,18 @@ class _Connection:
         ]
         if last:
             headers.append(("Connection", "close"))
-        reason = HTTPStatus(response.code).phrase
+        reason = HTTPStatus(response.code).phrase.encode()
+        head = h11.Response(status_code=response.code, headers=headers, reason=reason)
+        ready = self._http.send(head) or b""
+        body = memoryview(b"" if self._bare else response.body)
         async with asyncio.timeout(ANSWER_WITHIN_S):
-            self._write(
-                h11.Response(status_code=response.code, headers=headers, reason=reason.encode())
-            )
-            body = memoryview(b"" if self._bare else response.body)
             for start in range(0, len(body), WRITE_BYTES):
-                self._write(h11.Data(data=bytes(body[start : start + WRITE_BYTES])))
+                piece = h11.Data(data=bytes(body[start : start + WRITE_BYTES]))
+                self._writer.write(ready + (self._http.send(piece) or b""))
                 await self._writer.drain()
-            self._write(h11.EndOfMessage())
+                ready = b""
+            self._writer.write(ready + (self._http.send(h11.EndOfMessage()) or b""))
             await self._writer.drain()
-
-    def _write(self, event: h11.Response | h11.Data | h11.EndOfMessage) -> None:
-        self._writer.write(self._http.send(event) or b"")
 
     async def refuse(self, code: int) -> None:
         """Answer what is not served, and close so that the answer arrives."""

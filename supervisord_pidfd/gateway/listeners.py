@@ -7,7 +7,7 @@ import ipaddress
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from dataclasses import dataclass
 
 from supervisord_pidfd.errors import StartupError
@@ -39,6 +39,7 @@ def parse(text: str) -> Address:
     if text.startswith("unix:") and len(text) > len("unix:"):
         return Address(text, socket.AF_UNIX, text.removeprefix("unix:"))
     host, _, port = text.rpartition(":")
+    ip: ipaddress.IPv4Address | ipaddress.IPv6Address | None = None
     six = host.startswith("[") and host.endswith("]")
     try:
         ip = ipaddress.IPv6Address(host[1:-1]) if six else ipaddress.IPv4Address(host)
@@ -66,6 +67,8 @@ def bind(address: Address) -> socket.socket:
                 listener.bind(address.target)
         else:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Accepted sockets inherit it; asyncio sets it only where the protocol was named.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if address.family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind(address.target)
@@ -77,7 +80,7 @@ def bind(address: Address) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _umask(mask: int) -> Iterator[None]:
+def _umask(mask: int) -> Generator[None, None, None]:
     before = os.umask(mask)
     try:
         yield

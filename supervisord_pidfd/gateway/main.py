@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -33,6 +34,7 @@ async def run(fd: int) -> None:
     """
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_swallow)
+    logging.getLogger("asyncio").disabled = True
     link = await Link.open(fd)
     try:
         settings = await link.settings()

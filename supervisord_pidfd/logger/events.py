@@ -61,7 +61,7 @@ def _value(value: object) -> str:
     if isinstance(value, float):
         return repr(round(value, 6))
     if isinstance(value, list):
-        value = ",".join(str(member) for member in value)
+        value = ",".join(map(str, cast("list[object]", value)))
     text = value if isinstance(value, str) else json.dumps(value)
     if _BARE.match(text):
         return text
@@ -182,7 +182,7 @@ def decode(line: bytes) -> Event | None:
         record = _DECODE(line.decode("utf-8"))
     except (ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) else None
+    return cast("Event", record) if isinstance(record, dict) else None
 
 
 def log_record(log: FilteringBoundLogger, line: bytes, now: Callable[[], str]) -> None:

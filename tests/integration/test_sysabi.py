@@ -368,7 +368,7 @@ def subreaper():
 
 
 def features():
-    found = sysabi.probe()
+    found = sysabi.probe(DEADLINE_S)
     assert found.pidfd, found
     return found
 
@@ -531,7 +531,7 @@ def test_a_python_without_pidfd_functions_uses_the_raw_calls():
 import os, signal
 del os.pidfd_open, signal.pidfd_send_signal
 from supervisord_pidfd import sysabi
-assert sysabi.probe().pidfd, sysabi.probe()
+assert sysabi.probe(10).pidfd
 pid = os.fork()
 if pid == 0:
     signal.pause()

@@ -186,6 +186,35 @@ class Daemon:
             if not self._read(deadline):
                 raise AssertionError(self._story(f"no {wanted} within {timeout} s"))
 
+    def look(self, *names: str, timeout: float = 10) -> dict[str, dict[str, Any]]:
+        """Ask how each service is; `names` are all that there are.
+
+        What the daemon told before its answer has been read then, so that a test may go on to say
+        what did *not* happen.
+        """
+        self.signal(signal.SIGUSR1)
+        return {name: self.wait_for("service.dumped", name, timeout) for name in names}
+
+    def told(self, event: str, service: str | None = None, **fields: Any) -> list[dict[str, Any]]:
+        """List the events so far that match, taken or not."""
+        wanted = {"event": event, **fields} | ({} if service is None else {"service": service})
+        return [one for one in self.events if _matches(one, wanted)]
+
+    def reload(self, config: str | None = None, timeout: float = 15) -> dict[str, Any]:
+        """Write another file, tell the daemon with SIGHUP, and wait for what came of it."""
+        if config is not None:
+            self.write_config(config)
+        self.signal(signal.SIGHUP)
+        deadline = time.monotonic() + timeout
+        while True:
+            for index, event in enumerate(self._unseen):
+                if event["event"] in {"config.applied", "config.rejected"} and (
+                    event.get("by") != "start"
+                ):
+                    return self._unseen.pop(index)
+            if self._ended or not self._read(deadline):
+                raise AssertionError(self._story("did not answer a SIGHUP"))
+
     def wait(self, timeout: float = 30) -> int:
         """Wait for the daemon's end, reading its events meanwhile, and return its exit code."""
         deadline = time.monotonic() + timeout

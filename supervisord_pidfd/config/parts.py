@@ -1,0 +1,112 @@
+"""Tables to parts of a spec: what is written, with the defaults that depend on the type."""
+
+import math
+from typing import Any
+
+from supervisord_pidfd.config import model
+from supervisord_pidfd.config.fields import End
+from supervisord_pidfd.core.exitstatus import Ends
+from supervisord_pidfd.core.spec import (
+    BackoffSpec,
+    LimitAction,
+    ResourceLimit,
+    RestartPolicy,
+    Scope,
+    ServiceSpec,
+    ServiceType,
+    StartLimitSpec,
+    StopSpec,
+    StopStep,
+)
+
+
+def given(**members: Any) -> dict[str, Any]:
+    """Leave out what was not written, so that the spec's own default holds."""
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def parts_of(service: model.Service) -> dict[str, Any]:
+    """Return the members of a spec that follow from the service's table alone."""
+    oneshot = service.type == "oneshot"
+    scheduling = service.scheduling
+    return given(
+        type=ServiceType.ONESHOT if oneshot else ServiceType.SIMPLE,
+        description=service.description,
+        autostart=service.autostart,
+        restart=_restart(service, oneshot=oneshot),
+        umask=service.umask,
+        inherit=service.inherit_environment,
+        unset=service.unset_environment,
+        output=service.log.to,
+        start_timeout=_start_timeout(service, oneshot=oneshot),
+        runtime_max=service.runtime_max,
+        ready_delay=service.ready.delay,
+        stop=_stop(service),
+        success=_success(service, oneshot=oneshot),
+        restart_prevent=_ends(service.restart_prevent),
+        restart_force=_ends(service.restart_force),
+        backoff=BackoffSpec(**given(**dict(service.backoff))),
+        start_limit=_start_limit(service.start_limit),
+        critical=service.critical,
+        main=service.main,
+        limits=tuple(
+            ResourceLimit(name, pair.soft, pair.hard)
+            for name, pair in sorted((service.limits or {}).items())
+        ),
+        nice=scheduling.nice,
+        oom_score_adjust=scheduling.oom_score_adjust,
+        cpu_affinity=scheduling.cpu_affinity,
+        sched_policy=scheduling.policy,
+        sched_priority=scheduling.priority,
+        no_new_privileges=service.sandbox.no_new_privileges,
+        parent_death_signal=service.parent_death_signal,
+    )
+
+
+def _restart(service: model.Service, *, oneshot: bool) -> RestartPolicy | None:
+    if service.restart is not None:
+        return RestartPolicy(service.restart)
+    return RestartPolicy.NO if oneshot else None
+
+
+def _start_timeout(service: model.Service, *, oneshot: bool) -> float | None:
+    return math.inf if oneshot and service.start_timeout is None else service.start_timeout
+
+
+def _stop(service: model.Service) -> StopSpec:
+    if service.stop.sequence:
+        steps = tuple(StopStep(step.signum, step.timeout) for step in service.stop.sequence)
+    else:
+        first = StopSpec().steps[0]
+        signum = first.signum if service.stop_signal is None else service.stop_signal
+        timeout = first.timeout if service.stop_timeout is None else service.stop_timeout
+        steps = (StopStep(signum, timeout),)
+    scope = service.stop.scope
+    return StopSpec(
+        steps,
+        Scope.GROUP if scope in {None, "auto"} else Scope(scope),
+        service.stop.leftovers == "keep",
+    )
+
+
+def _success(service: model.Service, *, oneshot: bool) -> Ends:
+    usual: Ends = ServiceSpec._field_defaults["success"]
+    codes, signals = service.success_exit_codes, service.success_signals
+    if signals is None:
+        signals = () if oneshot else usual.signals
+    return Ends(usual.codes if codes is None else codes, signals)
+
+
+def _ends(listed: tuple[End, ...] | None) -> Ends:
+    listed = listed or ()
+    return Ends(
+        tuple(end.code for end in listed if end.code is not None),
+        tuple(end.signum for end in listed if end.signum is not None),
+    )
+
+
+def _start_limit(table: model.StartLimit) -> StartLimitSpec:
+    action = None if table.action is None else LimitAction(table.action)
+    return StartLimitSpec(
+        **given(burst=table.burst, interval=table.interval, action=action),
+    )

@@ -1,0 +1,108 @@
+"""The daemon's own tables to its spec, and whom the gateway runs as."""
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from supervisord_pidfd.config import host, model, paths
+from supervisord_pidfd.config.parts import given
+from supervisord_pidfd.config.sources import Report
+from supervisord_pidfd.config.tree import Tree
+from supervisord_pidfd.core.spec import Identity, MetricsSpec, SupervisorSpec
+
+if TYPE_CHECKING:
+    from supervisord_pidfd.config.child import Request
+
+GATEWAY_USER = "supervisord-pidfd"
+GATEWAY_UID = 65532
+NOBODY = 65534
+"""Never the gateway: this is also how every client of another user namespace looks."""
+SHUTDOWN_TIMEOUT = 80.0
+SHUTDOWN_TIMEOUT_PID1 = 8.0
+
+
+class Sections(NamedTuple):
+    """Hold the tables that stand once in the file."""
+
+    supervisor: model.Supervisor
+    metrics: model.Metrics
+    web: model.Web
+
+
+def supervisor_spec(sections: Sections, tree: Tree) -> SupervisorSpec:
+    """Build the settings of the daemon and of its gateway."""
+    daemon, metrics, web = sections
+    runtime_dir = daemon.runtime_dir
+    if runtime_dir is not None:
+        runtime_dir = tree.absolute(runtime_dir, ("supervisor", "runtime_dir"))
+    return SupervisorSpec(
+        **given(
+            runtime_dir=runtime_dir,
+            reaper=daemon.reaper,
+            subreaper=daemon.subreaper,
+            shutdown_timeout=daemon.shutdown_timeout,
+            exit_when_idle=daemon.exit_when_idle,
+            start_concurrency=daemon.start_concurrency,
+            log_level=daemon.log.level,
+            log_format=daemon.log.format,
+            signals=tuple(sorted((daemon.signals or {}).items())),
+            metrics=MetricsSpec(
+                **given(
+                    listen=_listen(metrics, tree),
+                    include=metrics.include,
+                    exclude=metrics.exclude,
+                    phases=metrics.phases,
+                    resources=metrics.resources,
+                    sample_every=metrics.sample_every,
+                    user=web.user,
+                ),
+            ),
+        ),
+    )
+
+
+def _listen(metrics: model.Metrics, tree: Tree) -> tuple[str, ...] | None:
+    if metrics.listen is None:
+        return None
+    where = ("metrics", "listen")
+    return tuple(
+        f"unix:{tree.absolute(address[5:], where)}" if address.startswith("unix:") else address
+        for address in metrics.listen
+    )
+
+
+def shutdown_timeout(sections: Sections, *, pid1: bool) -> float:
+    """Return the budget for stopping everything."""
+    if sections.supervisor.shutdown_timeout is not None:
+        return sections.supervisor.shutdown_timeout
+    return SHUTDOWN_TIMEOUT_PID1 if pid1 else SHUTDOWN_TIMEOUT
+
+
+def directories(sections: Sections, tree: Tree, request: "Request") -> dict[str, str]:
+    """Return what `${}` knows of places: `config.dir`, `log.dir`, `runtime.dir`."""
+    daemon = sections.supervisor
+    log_dir = request.log_dir or paths.default_log_dir(request.uid, os.environ)
+    if daemon.log_dir:
+        log_dir = tree.absolute(daemon.log_dir, ("supervisor", "log_dir"))
+    runtime_dir = request.runtime_dir or paths.default_runtime_dir(request.uid, os.environ)
+    if daemon.runtime_dir:
+        runtime_dir = tree.absolute(daemon.runtime_dir, ("supervisor", "runtime_dir"))
+    known = given(log=log_dir, runtime=runtime_dir, config=tree.start().source.directory)
+    return {f"{name}.dir": directory for name, directory in known.items()}
+
+
+def gateway_identity(
+    user: str | None, tree: Tree, report: Report, accounts: host.Accounts
+) -> Identity:
+    """Look up whom the gateway of a root daemon runs as; never nobody, and never root unasked."""
+    path = ("web", "user")
+    identity = Identity(GATEWAY_UID, GATEWAY_UID)
+    try:
+        identity = accounts.identity(user or GATEWAY_USER, None, None)
+    except host.NoSuchAccountError as error:
+        if user is not None:
+            message = f"user: no such {error}; the gateway runs as uid {GATEWAY_UID}"
+            report.warning(tree.value(path), "no-such-user", message, key=path)
+    if identity.uid == NOBODY:
+        message = f"user: uid {NOBODY} is shared by everything that has no account"
+        report.error(tree.value(path), "bad-value", message, key=path)
+    return identity

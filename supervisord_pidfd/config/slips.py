@@ -1,0 +1,109 @@
+"""What a service's keys say together: conflicts, and what is likely not meant."""
+
+import math
+import re
+import shlex
+
+from supervisord_pidfd.config import model
+from supervisord_pidfd.config.fields import CommandLine
+from supervisord_pidfd.config.positions import Path
+from supervisord_pidfd.config.sources import Report
+from supervisord_pidfd.config.tree import Tree
+from supervisord_pidfd.config.units import format_duration
+
+_SHELL_WORDS = frozenset({"|", "||", "|&", "&&", "&", ";", "<", ">", ">>", "<<"})
+_SHELL_START = re.compile(r"[0-9]?(?:<|>)|\$\(|`")
+_REAL_TIME = {"fifo", "rr"}
+
+
+class Slips:
+    """Look at services one by one."""
+
+    def __init__(self, tree: Tree, report: Report, uid: int, budget: float) -> None:
+        """Report for a daemon of this user; `budget` is its `shutdown_timeout`."""
+        self._tree = tree
+        self._report = report
+        self._uid = uid
+        self._budget = budget
+
+    def look_at(self, name: str, service: model.Service) -> None:
+        """Report the conflicts and slips of one service."""
+        path = ("service", name)
+        self._ready(path, service)
+        self._scheduling(path, service)
+        self._command(path, service)
+        self._stop(path, service)
+        if self._uid != 0:
+            self._privileges(path, service)
+
+    def _conflict(self, where: Path, message: str) -> None:
+        self._report.error(self._tree.value(where), "conflict", message, key=where)
+
+    def _warn(self, where: Path, code: str, message: str, hint: str | None = None) -> None:
+        self._report.warning(self._tree.value(where), code, message, key=where, hint=hint)
+
+    def _ready(self, path: Path, service: model.Service) -> None:
+        if service.ready.delay is not None and service.type == "oneshot":
+            message = "ready.delay: not with type oneshot, which is ready when it has ended"
+            self._conflict((*path, "ready", "delay"), message)
+
+    def _scheduling(self, path: Path, service: model.Service) -> None:
+        policy, priority = service.scheduling.policy, service.scheduling.priority
+        if priority is not None and policy not in _REAL_TIME:
+            message = "scheduling.priority: only with scheduling.policy fifo or rr"
+            self._conflict((*path, "scheduling", "priority"), message)
+        if policy in _REAL_TIME and priority is None:
+            message = f"scheduling.policy: '{policy}' needs scheduling.priority"
+            self._conflict((*path, "scheduling", "policy"), message)
+
+    def _command(self, path: Path, service: model.Service) -> None:
+        word = shell_word(service.command)
+        if word:
+            message = f"command: '{word}' is passed on as an argument, no shell runs"
+            hint = 'write ["sh", "-c", "…"] for a shell'
+            self._warn((*path, "command"), "shell-syntax", message, hint)
+
+    def _stop(self, path: Path, service: model.Service) -> None:
+        # Without dependencies, the longest chain of stops is the slowest single one.
+        where: Path
+        if service.stop.sequence:
+            where = (*path, "stop", "sequence")
+            total = math.fsum(step.timeout for step in service.stop.sequence)
+        else:
+            where, total = (*path, "stop_timeout"), service.stop_timeout or 0.0
+        if total > self._budget:
+            message = (
+                f"{'.'.join(map(str, where[2:]))}: {format_duration(total)} is longer than"
+                f" shutdown_timeout ({format_duration(self._budget)})"
+            )
+            self._warn(where, "stop-budget", message)
+
+    def _privileges(self, path: Path, service: model.Service) -> None:
+        scheduling = service.scheduling
+        wishes: list[tuple[Path, bool]] = [
+            (("supplementary_groups",), service.supplementary_groups is not None),
+            (("scheduling", "nice"), (scheduling.nice or 0) < 0),
+            (("scheduling", "oom_score_adjust"), (scheduling.oom_score_adjust or 0) < 0),
+            (("scheduling", "policy"), scheduling.policy in _REAL_TIME),
+        ]
+        for inside, wished in wishes:
+            if wished:
+                message = f"{'.'.join(map(str, inside))}: needs root"
+                self._warn((*path, *inside), "needs-root", message)
+
+
+def shell_word(command: CommandLine) -> str | None:
+    """Return a word of a command string that only a shell would understand."""
+    text = command.text
+    if text is None or not any(character in text for character in "|&;<>`$"):
+        return None
+    try:
+        words = shlex.split(text, posix=False)  # keeps the quotes, which make a word plain
+    except ValueError:
+        return None
+    for word in words:
+        if word in _SHELL_WORDS or _SHELL_START.match(word):
+            return word
+        if word.endswith(";") and word[0] not in "'\"":
+            return ";"
+    return None

@@ -1,0 +1,255 @@
+"""Every table of the tree against the model; every failure becomes a problem at its place."""
+
+import difflib
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from supervisord_pidfd.config import fields, later, model
+from supervisord_pidfd.config.positions import Path
+from supervisord_pidfd.config.settings import Sections
+from supervisord_pidfd.config.sources import Report, is_sensitive
+from supervisord_pidfd.config.tree import Table, Tree, merged, without
+from supervisord_pidfd.config.units import quoted
+
+_Model = TypeVar("_Model", bound=model.Table)
+
+_ANY_COMMAND = {"command": ["?"]}
+"""Stands in for a command that is missing or wrong, so that the other keys are still checked."""
+
+
+class Validator:
+    """Turn the tree into validated tables, and every failure into a problem at its place."""
+
+    def __init__(self, tree: Tree, report: Report) -> None:
+        """Take out what is not built yet; what remains is validated table by table."""
+        self._tree = tree
+        self._report = report
+        self._data = tree.data
+        self.broken: set[str] = set()
+        for path in later.take_out(self._data):
+            shown = path[2:] if path[0] == "service" else path
+            message = f"{'.'.join(shown)}: {later.MESSAGE}"
+            report.error(tree.key(path), "later", message, key=path)
+        for key in self._data:
+            if key not in model.TOP_LEVEL:
+                self._unknown((key,), key, "the file", model.TOP_LEVEL)
+
+    def sections(self) -> Sections:
+        """Validate the tables that stand once in the file."""
+        return Sections(
+            self._section(model.Supervisor, "supervisor"),
+            self._section(model.Metrics, "metrics"),
+            self._section(model.Web, "web"),
+        )
+
+    def _section(self, kind: type[_Model], name: str) -> _Model:
+        found = self._validated(kind, self._table((name,)), (name,), f"[{name}]")
+        return kind.model_validate({}) if found is None else found
+
+    def services(self) -> dict[str, model.Service]:
+        """Validate every service, over the defaults."""
+        defaults = self._defaults()
+        services = {}
+        for name, table in self._items("service"):
+            path = ("service", name)
+            service = self._validated(
+                model.Service, merged(defaults, table), path, f"service '{name}'"
+            )
+            if service:
+                services[name] = service
+        mains = [name for name, service in services.items() if service.main]
+        for name in mains:
+            copies = services[name].instances
+            if name != mains[0] or (copies and len(copies) > 1):
+                place = self._tree.value(("service", name, "main"))
+                first = self._tree.value(("service", mains[0], "main"))
+                self._report.error(
+                    place, "conflict", "main: at most one service can be the main one",
+                    key=("service", name, "main"), see_also=first if first != place else None,
+                )  # fmt: skip
+        return services
+
+    def groups(self, services: dict[str, model.Service]) -> dict[str, str]:
+        """Validate the groups; return the group of each copy of a service that is in one."""
+        copies: dict[str, list[str]] = {name: [name] for name, _ in self._items("service")}
+        for name, service in services.items():
+            if service.instances:
+                copies[name] = [f"{name}@{copy}" for copy in service.instances]
+                copies |= {copy: [copy] for copy in copies[name]}
+        member_of: dict[str, str] = {}
+        placed: dict[str, Path] = {}
+        for name, table in self._items("group"):
+            group = self._validated(model.Group, table, ("group", name), f"group '{name}'")
+            for index, member in enumerate(group.services if group else ()):
+                path = ("group", name, "services", index)
+                if member not in copies:
+                    self._no_such_service(path, member, copies)
+                    continue
+                other = next((placed[copy] for copy in copies[member] if copy in placed), None)
+                if other:
+                    message = f"services: '{member}' is in a group already"
+                    self._report.error(
+                        self._tree.value(path), "conflict", message, key=path,
+                        see_also=self._tree.value(other),
+                    )  # fmt: skip
+                placed |= dict.fromkeys(copies[member], path)
+                member_of |= dict.fromkeys(copies[member], name)
+        return member_of
+
+    def _no_such_service(self, path: Path, name: str, known: dict[str, list[str]]) -> None:
+        close = difflib.get_close_matches(name, known, 1)
+        self._report.error(
+            self._tree.value(path), "no-such-service", f"services: no service {quoted(name)}",
+            key=path, hint=f"did you mean '{close[0]}'?" if close else None,
+        )  # fmt: skip
+
+    def _defaults(self) -> Table:
+        table = self._table(("defaults",))
+        path: Path
+        for key in model.NOT_IN_DEFAULTS:
+            if key in table:
+                path = ("defaults", key)
+                message = f"'{key}' cannot stand in [defaults]"
+                self._report.error(self._tree.key(path), "unknown-key", message, key=path)
+                table = without(table, (key,))
+        bad = self._problems(model.Service, {**table, **_ANY_COMMAND}, ("defaults",), "[defaults]")
+        for path in bad:
+            table = without(table, path)
+        return table
+
+    def _table(self, path: Path) -> Table:
+        table: Any = self._data
+        for part in path:
+            table = table.get(part, {})
+        if isinstance(table, dict):
+            return table
+        message = f"{path[-1]}: not a table: {quoted(table)}"
+        self._report.error(self._tree.value(path), "bad-type", message, key=path)
+        return {}
+
+    def _items(self, section: str) -> list[tuple[str, Table]]:
+        """Return the named tables of a section whose names are good."""
+        items = []
+        for name in self._table((section,)):
+            path = (section, name)
+            if not fields.NAME.fullmatch(name) or name == "all":
+                message = f"not a {section} name: {quoted(name)}"
+                why = "the word means every service" if name == "all" else fields.NAME_HINT
+                self._report.error(
+                    self._tree.table(path), "bad-value", message, key=path, hint=why
+                )
+            else:
+                items.append((name, self._table(path)))
+        return items
+
+    def _validated(
+        self, kind: type[_Model], table: Table, path: Path, label: str
+    ) -> _Model | None:
+        """Validate a table; what is wrong is reported, left out, and the rest is returned."""
+        try:
+            return kind.model_validate(table)
+        except ValidationError:
+            bad = self._problems(kind, table, path, label)
+        if ("command",) in (place[:1] for place in bad):
+            self.broken.add(str(path[-1]))
+        for place in bad:
+            table = without(table, place)
+        if kind is model.Service:
+            table = {**_ANY_COMMAND, **table}
+        try:
+            return kind.model_validate(table)
+        except ValidationError:
+            return None
+
+    def _problems(
+        self, kind: type[model.Table], table: Table, path: Path, label: str
+    ) -> list[Path]:
+        """Report what is wrong with a table; return the paths inside it."""
+        try:
+            kind.model_validate(table)
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+        else:
+            return []
+        places = []
+        for detail in found:
+            inside = detail["loc"]
+            if inside and inside[-1] == "[key]":
+                inside = inside[:-1]
+                names_key = True
+            else:
+                names_key = False
+            self._tell(kind, detail, path, inside, label, names_key=names_key)
+            places.append(inside)
+        return places
+
+    def _tell(  # noqa: PLR0913 - one error of pydantic, and where it stands
+        self, kind: type[model.Table], detail: Any, path: Path, inside: Path, label: str, *,
+        names_key: bool,
+    ) -> None:  # fmt: skip
+        full = (*path, *inside)
+        code = detail["type"]
+        shown = ".".join(part for part in inside if isinstance(part, str))
+        if code == "missing":
+            message = f"{label} has no '{shown}'"
+            self._report.error(self._tree.table(path), "missing-key", message, key=full)
+        elif code in {"extra_forbidden", "unknown-key"}:
+            self._unknown(full, shown, label, _known_keys(kind, inside[:-1]))
+        else:
+            message, hint = _worded(detail)
+            if is_sensitive(full):
+                value = detail["input"]
+                message = message.replace(quoted(value), '"…"')
+                hint = None if hint and str(value) in hint else hint
+            place = self._tree.key(full) if names_key else self._tree.value(full)
+            code = code if code in _OUR_CODES else "bad-type"
+            if path[0] in model.SECTIONS:
+                shown = f"{path[0]}.{shown}"
+            self._report.error(place, code, f"{shown}: {message}", key=full, hint=hint)
+
+    def _unknown(self, path: Path, shown: str, label: str, known: tuple[str, ...]) -> None:
+        before, dot, last = shown.rpartition(".")
+        close = difflib.get_close_matches(last, known, 1, 0.6)
+        hint = f"did you mean '{before}{dot}{close[0]}'?" if close else None
+        if shown in _ELSEWHERE and _ELSEWHERE[shown].partition(".")[0] in known:
+            hint = f"did you mean '{_ELSEWHERE[shown]}'?"
+        message = f"unknown key '{shown}' in {label}"
+        self._report.error(self._tree.key(path), "unknown-key", message, key=path, hint=hint)
+
+
+_OUR_CODES = {"bad-type", "bad-value", "too-large", "later"}
+
+_ELSEWHERE = {
+    "autorestart": "restart", "numprocs": "instances", "startsecs": "ready.delay",
+    "startretries": "start_limit.burst", "stopwaitsecs": "stop_timeout", "stopsignal":
+    "stop_signal", "exitcodes": "success_exit_codes", "cwd": "directory", "env": "environment",
+    "ExecStart": "command", "cmd": "command",
+}  # fmt: skip
+"""Words of other programs for our keys, where they are not alike enough to be found."""
+
+
+def _worded(detail: Any) -> tuple[str, str | None]:
+    if detail["type"] in _OUR_CODES:
+        context = detail["ctx"]
+        return context["message"], context["hint"]
+    kinds = {"tuple_type": "a list", "dict_type": "a table", "model_type": "a table"}
+    return f"not {kinds.get(detail['type'], 'right')}: {quoted(detail['input'])}", None
+
+
+def _known_keys(kind: type[model.Table], inside: Path) -> tuple[str, ...]:
+    """Return the keys a table may have, those of later versions too."""
+    pattern: tuple[str, ...] = ("service", "*") if kind is model.Service else ()
+    for name, section in model.SECTIONS.items():
+        if kind is section:
+            pattern = (name,)
+    table: Any = kind
+    for part in inside:
+        if part == "limits":
+            return fields.LIMIT_NAMES
+        field = table.model_fields.get(part)
+        table = field.annotation if field else None
+        pattern = (*pattern, str(part))
+        if not (isinstance(table, type) and issubclass(table, model.Table)):
+            return ()
+    return (*table.model_fields, *later.names_in(pattern))
