@@ -1,8 +1,8 @@
 """Build everything, run it, and say how it ended: the composition root.
 
-Order of a start: signals are noted from the first line on (PID 1 gets none that has no handler);
-descriptors, limits and dispositions are taken over; the config child is forked; the probe runs
-beside it; then the loop turns, and everything else happens in it.
+Order of a start: signals are noted from the first line of `main` on (PID 1 gets none that has no
+handler); descriptors, limits and dispositions are taken over; the config child is forked; the
+probe runs beside it; then the loop turns, and everything else happens in it.
 """
 
 import contextlib
@@ -12,15 +12,12 @@ import random
 import signal
 import sys
 import traceback
-from typing import Any
 
 from supervisord_pidfd import __version__, host, signals, sysabi
 from supervisord_pidfd.applying import Applying, Loader, Outcome
 from supervisord_pidfd.clock import SystemClock
 from supervisord_pidfd.config import child as config_child
-from supervisord_pidfd.core.events import RestartRequested, StartRequested, StopRequested
 from supervisord_pidfd.core.exitstatus import ExitStatus
-from supervisord_pidfd.core.lifecycle import Phase
 from supervisord_pidfd.core.metrics import Tally
 from supervisord_pidfd.core.notices import (
     CallbackCrashed,
@@ -37,33 +34,27 @@ from supervisord_pidfd.core.notices import (
     ReaperFellBack,
     Told,
 )
-from supervisord_pidfd.core.spec import (
-    RestartPolicy,
-    ServiceSpec,
-    StartLimitSpec,
-    StopSpec,
-    StopStep,
-    SupervisorSpec,
-)
+from supervisord_pidfd.core.reload import ReloadPlan
+from supervisord_pidfd.core.spec import SupervisorSpec
 from supervisord_pidfd.errors import StartupError, UsageError
-from supervisord_pidfd.feed import Feed, LogChannel, Sources
+from supervisord_pidfd.internals import Internals
 from supervisord_pidfd.loop import Loop, Priority
 from supervisord_pidfd.options import USAGE, RunOptions, parse_run, verb_of
 from supervisord_pidfd.orphans import Orphans
-from supervisord_pidfd.process import PASSED_FD, Host
+from supervisord_pidfd.process import Host
 from supervisord_pidfd.publisher import LogPipe, Publisher, StderrLines, as_text
-from supervisord_pidfd.reaper import Hooks, PidfdReaper, make_reaper
-from supervisord_pidfd.service import Hands, Service
+from supervisord_pidfd.reaper import Hooks, make_reaper
+from supervisord_pidfd.service import Hands
 from supervisord_pidfd.supervisor import Outside, Supervisor
 
-EXIT_OK, EXIT_INTERNAL, EXIT_USAGE, EXIT_CONFIG, EXIT_CANNOT_START = 0, 1, 2, 6, 7
+EXIT_OK, EXIT_USAGE, EXIT_CONFIG, EXIT_CANNOT_START = 0, 2, 6, 7
 IGNORE = 0
+"""What the rewrite map says for a signal that is to be ignored."""
+
 LAGGED_S = 1.0
 LOGGER_GRACE = 2.0
-HELPER_STOP_TIMEOUT = 2.0
-STOP_SIGNALS = frozenset(
-    {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signals.RTMIN + 3}
-)
+STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signals.RTMIN + 3})
+STOP_SIGNALS_OF_CMD = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 
 def main(words: list[str] | None = None) -> int:
@@ -76,7 +67,7 @@ def main(words: list[str] | None = None) -> int:
             return _run(parse_run(words[1:]))
         return _one_shot(verb, words[1:])
     except UsageError as error:
-        print(f"supervisord-pidfd: {error}\n\n{USAGE}", file=sys.stderr, end="")
+        _say(f"{error}\n\n{USAGE.rstrip()}")
         return EXIT_USAGE
 
 
@@ -96,497 +87,388 @@ def _one_shot(verb: str, words: list[str]) -> int:
 
 
 def _run(options: RunOptions) -> int:
-    try:
-        daemon = Daemon(options)
-    except StartupError as error:
-        print(f"supervisord-pidfd: {error}", file=sys.stderr)
-        return EXIT_CANNOT_START
+    daemon = Daemon(options)
     try:
         return daemon.run()
+    except StartupError as error:
+        _say(str(error))
+        return EXIT_CANNOT_START
     finally:
         daemon.close()
+
+
+def _say(text: str) -> None:
+    """Write to standard error, which is only done while nothing is supervised."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"supervisord-pidfd: {text}\n".encode("utf-8", "backslashreplace"))
 
 
 class Daemon:
     """Hold the whole program together; everything it owns is closed by `close`."""
 
     def __init__(self, options: RunOptions) -> None:
-        """Take the process over.
+        """Take the process over."""
+        self._options = options
+        self._begun = SystemClock.now()
+        self._process = host.take_over()
+        signals.reset_inherited(() if options.single else signals.IGNORED | signals.REALTIME)
+        self._pid1 = os.getpid() == 1 if options.pid1 == "auto" else options.pid1 == "yes"
+        self._clock = SystemClock()
+        self._loop = Loop(self._clock, self._callback_crashed)
+        self._tally = Tally()
+        self._log_pipe: LogPipe | None = None
+        if options.single:
+            self._publisher = Publisher(self._loop, self._tally, StderrLines().send, as_text)
+            self._publisher.level = Level.WARNING
+        else:
+            self._log_pipe = LogPipe(self._loop)
+            self._publisher = Publisher(self._loop, self._tally, self._log_pipe.send)
+        self._inbox = signals.SignalInbox(self._signalled)
+        self._inbox.listen(signals.PASSED_ON if options.single else signals.HANDLED)
+        self._rewrite: dict[int, int] = {}
+        self._runtime: host.RuntimeDirectory | None = None
+        self._generation = 0
+        self._supervisor: Supervisor | None = None
+        self._internals: Internals | None = None
+        self._leave = self._loop.deadline(self._loop.stop)
+        self._finishing = False
+        self._failure: StartupError | None = None
+        self._exit_code = EXIT_OK
+
+    def run(self) -> int:
+        """Turn the loop until everything is over; return the exit code.
 
         Raises:
             StartupError: This process cannot be a daemon here.
         """
-        self.options = options
-        self.begun = SystemClock.now()
-        self.exit_code = EXIT_OK
-        self._environ = dict(os.environ)
-        self._start_dir = _working_directory()
-        null = host.open_standard_files()
-        host.close_inherited(null)
-        os.umask(host.UMASK)
-        self._files = host.raise_file_limit()
-        signals.reset_inherited(() if options.single else signals.IGNORED | signals.REALTIME)
-        self.uid = os.geteuid()
-        self.pid1 = os.getpid() == 1 if options.pid1 == "auto" else options.pid1 == "yes"
-        self._host = Host(
-            self._environ, null, self._files.soft, self._files.hard, host.UMASK
-        )
-        self.clock = SystemClock()
-        self.loop = Loop(self.clock, self._callback_crashed)
-        self.tally = Tally()
-        self.log_pipe: LogPipe | None = None
-        if options.single:
-            self._stderr = StderrLines()
-            self.publisher = Publisher(self.loop, self.tally, self._stderr.send, as_text)
-            self.publisher.level = Level.WARNING
-        else:
-            self.log_pipe = LogPipe(self.loop)
-            self.publisher = Publisher(self.loop, self.tally, self.log_pipe.send)
-        self.inbox = signals.SignalInbox(self._signalled)
-        self.inbox.listen(
-            signals.PASSED_ON | {signal.SIGCHLD} if options.single else signals.HANDLED
-        )
-        self._rewrite: dict[int, int] = {}
-        self._runtime: host.RuntimeDirectory | None = None
-        self._generation = 0
-        self._config: Any = None
-        self.supervisor: Supervisor | None = None
-        self.feed: Feed | None = None
-        self._leave = self.loop.deadline(self.loop.stop)
-        self._finishing = False
-
-    # -- start ------------------------------------------------------------------------------------
-
-    def run(self) -> int:
-        """Turn the loop until everything is over; return the exit code."""
-        loader = Loader(self._start_loading, config_child.parse_reply)
         first = None
-        with contextlib.suppress(OSError):  # told when the reaper is there to try again
+        with contextlib.suppress(OSError):  # tried, and told, again by `load`
             first = self._start_loading()
-        self.features = sysabi.probe()
-        self._subreaper = False
-        self.hooks = Hooks(self._before_reap, self._orphan, self._child_fell_back)
-        self.orphans = Orphans()
-        self.reaper = make_reaper(self.loop, self.hooks, self.features)
-        self.applying = Applying(self.loop, self.reaper, loader, self._loaded)
-        self.loop.add(self.inbox.fd, Priority.CONTROL, self.inbox.read)
-        self.loop.after_turn = self._after_turn
-        self.loop.on_lag = self._lagged
-        self.loop.on_busy = self.tally.add_busy
-        self.applying.load("start", first)
-        self.loop.run()
-        return self.exit_code
+        self._features = sysabi.probe()
+        self._hooks = Hooks(self._before_reap, self._orphan_reaped, self._child_fell_back)
+        self._orphans = Orphans()
+        self._reaper = make_reaper(self._loop, self._hooks, self._features)
+        loader = Loader(self._start_loading, config_child.parse_reply)
+        self._applying = Applying(self._loop, self._reaper, loader, self._loaded)
+        self._loop.add(self._inbox.fd, Priority.CONTROL, self._inbox.read)
+        self._loop.after_turn = self._after_turn
+        self._loop.on_lag = self._lagged
+        self._loop.on_busy = self._tally.add_busy
+        self._applying.load("start", first)
+        self._loop.run()
+        if self._failure is not None:
+            raise self._failure
+        return self._exit_code
+
+    def close(self) -> None:
+        """Let go of everything this process holds; children are not signalled."""
+        if self._internals is not None:
+            self._internals.close()
+        if self._log_pipe is not None:
+            self._log_pipe.close()
+        if self._runtime is not None:
+            self._runtime.close()
+        self._inbox.close()
+        self._loop.close()
+
+    # -- configuration ----------------------------------------------------------------------------
 
     def _start_loading(self) -> config_child.Loading:
-        return config_child.start_loading(self._request())
-
-    def _request(self) -> config_child.Request:
-        options = self.options
+        options, process = self._options, self._process
         file = options.file
         if file is None and not options.single:
-            file = host.default_config(self._environ, self.uid)
-        return config_child.Request(
+            file = host.default_config(process.environ, process.uid)
+        request = config_child.Request(
             file=file,
             overrides=options.overrides,
             command=options.command,
-            uid=self.uid,
-            pid1=self.pid1,
-            start_dir=self._start_dir,
-            runtime_dir=host.default_runtime_dir(self._environ, self.uid),
-            log_dir=host.default_log_dir(self._environ, self.uid),
-            max_files=self._files.hard,
+            uid=process.uid,
+            pid1=self._pid1,
+            start_dir=process.start_dir,
+            runtime_dir=host.default_runtime_dir(process.environ, process.uid),
+            log_dir=host.default_log_dir(process.environ, process.uid),
+            max_files=process.files.hard,
         )
+        return config_child.start_loading(request)
 
     def _loaded(self, outcome: Outcome) -> None:
         """Take in a configuration, the first one or another."""
-        reply = outcome.reply
-        errors = [p for p in reply.problems if p.severity == "error"] if reply else []
-        if outcome.error is not None or errors:
-            self._rejected(outcome, errors)
-        elif self.supervisor is None:
-            self._start_everything(reply, outcome)
-        elif not self.supervisor.stopping:
-            self._apply(reply, outcome)
+        reply: config_child.Reply | None = outcome.reply
+        if reply is None or any(problem.severity == "error" for problem in reply.problems):
+            self._rejected(reply, outcome.error)
+        elif self._supervisor is None:
+            self._start(reply, outcome)
+        elif not self._supervisor.stopping:
+            self._apply(self._supervisor, reply, outcome)
 
-    def _rejected(self, outcome: Outcome, errors: list[Any]) -> None:
-        if self.supervisor is None:
-            if outcome.reply is not None:
-                text = config_child.render(outcome.reply.problems)
+    def _rejected(self, reply: config_child.Reply | None, error: str | None) -> None:
+        """Go on as before; at the start there is no before."""
+        problems = reply.problems if reply is not None else ()
+        errors = [problem for problem in problems if problem.severity == "error"]
+        if self._supervisor is None:
+            if errors:
+                os.write(2, config_child.render(problems).encode("utf-8", "backslashreplace"))
             else:
-                text = f"supervisord-pidfd: {outcome.error}\n"
-            sys.stderr.write(text)
-            self.exit_code = EXIT_CONFIG
-            self.loop.stop()
+                _say(str(error))
+            self._exit_code = EXIT_CONFIG
+            self._loop.stop()
             return
-        warnings = len(outcome.reply.problems) - len(errors) if outcome.reply else 0
-        first = _headline(errors[0]) if errors else str(outcome.error)
-        self.publisher.tell(Told(ConfigRejected(max(1, len(errors)), warnings, first)))
+        first = str(error)
+        if errors:
+            place = errors[0]
+            first = f"{place.file}:{place.line}:{place.column}: {place.message}"
+        warnings = len(problems) - len(errors)
+        self._tell(ConfigRejected(max(1, len(errors)), warnings, first))
 
-    def _start_everything(self, reply: Any, outcome: Outcome) -> None:  # noqa: ANN401 - Reply
-        spec: SupervisorSpec = reply.supervisor
+    def _apply(self, supervisor: Supervisor, reply: config_child.Reply, outcome: Outcome) -> None:
+        self._settle_settings(reply.supervisor)
+        services = {service.name: service for service in reply.services}
+        plan = supervisor.apply(services, reply.supervisor)
+        if self._internals is not None:
+            self._internals.serve(reply.supervisor.metrics)
+        self._applied(reply, outcome, plan)
+
+    def _applied(self, reply: config_child.Reply, outcome: Outcome, plan: ReloadPlan) -> None:
+        self._generation += 1
+        self._tally.config_applied_at = self._clock.wall()
+        self._tell(
+            ConfigApplied(
+                generation=self._generation,
+                digest=reply.digest,
+                added=len(plan.add),
+                removed=len(plan.remove),
+                restarted=len(plan.restart),
+                updated=len(plan.update),
+                by=outcome.by,
+                took_s=outcome.took_s,
+            )
+        )
+
+    def _settle_settings(self, spec: SupervisorSpec) -> None:
+        """Take over what may change while the daemon runs."""
+        if not self._options.single:
+            self._publisher.level = Level[spec.log_level.upper()]
+        self._rewrite = dict(spec.signals)
+        self._inbox.listen(frozenset(self._rewrite) - {signal.SIGKILL, signal.SIGSTOP})
+
+    # -- start ------------------------------------------------------------------------------------
+
+    def _start(self, reply: config_child.Reply, outcome: Outcome) -> None:
+        """Begin to supervise."""
+        spec = reply.supervisor
         try:
             self._take_runtime_directory(spec)
             self._choose_reaper(spec)
-        except StartupError as error:
-            print(f"supervisord-pidfd: {error}", file=sys.stderr)
-            self.exit_code = EXIT_CANNOT_START
-            self.loop.stop()
+        except StartupError as failure:
+            self._failure = failure
+            self._loop.stop()
             return
         self._settle_settings(spec)
-        hands = Hands(
-            self.loop, self.reaper, self.orphans, self._host, host.resident_bytes()
+        process = self._process
+        base = Host(
+            process.environ, process.null, process.files.soft, process.files.hard, host.UMASK
         )
-        outside = Outside(
-            self.publisher.tell,
-            self._touched,
-            self._removed,
-            self.tally.exit_handling.observe,
-            self._all_stopped,
-            random.random,
-        )
-        self.supervisor = Supervisor(hands, outside, spec, pid1=self.pid1)
+        hands = Hands(self._loop, self._reaper, self._orphans, base, host.resident_bytes())
+        supervisor = Supervisor(hands, self._outside(), spec, pid1=self._pid1)
         gc.collect()
-        gc.freeze()
-        self.publisher.tell(
-            Told(
-                DaemonStarted(
-                    __version__, self.reaper.kind, self.pid1, self._file_of(reply),
-                    len(reply.services),
-                )
-            )
-        )  # fmt: skip
-        self._tell_problems(reply)
-        self._applied(reply, outcome, added=len(reply.services))
-        self.supervisor.start({service.name: service for service in reply.services})
-        if not self.options.single:
-            self._start_internals(hands, spec)
-        self.publisher.tell(Told(DaemonReady(self.clock.now() - self.begun)))
-        for signum in self._early_signals():
-            self._signalled(signum)
+        gc.freeze()  # what lives now lives for ever; later collections need not look at it
+        file = reply.files[0] if reply.files else None
+        services = {service.name: service for service in reply.services}
+        kind = self._reaper.kind
+        self._tell(DaemonStarted(__version__, kind, self._pid1, file, len(services)))
+        self._supervisor = supervisor
+        self._applied(reply, outcome, ReloadPlan(add=tuple(services)))
+        supervisor.start(services)
+        if self._log_pipe is not None:
+            if reply.problems:
+                self._warn(reply)
+            self._internals = Internals(hands, supervisor, self._publisher, self._features)
+            self._internals.start_logger(self._log_pipe, spec.log_format)
+            self._internals.serve(spec.metrics)
+        self._tell(DaemonReady(self._clock.now() - self._begun))
 
-    def _early_signals(self) -> list[int]:
-        noted, signals.HELD.noted[:] = list(signals.HELD.noted), []
-        return noted
+    def _outside(self) -> Outside:
+        return Outside(
+            tell=self._publisher.tell,
+            touched=self._touched,
+            removed=self._removed,
+            exit_handled=self._tally.exit_handling.observe,
+            finished=self._all_stopped,
+            roll=random.random,  # noqa: TID251 - this is where the rolls come from
+        )
 
-    @staticmethod
-    def _file_of(reply: Any) -> str | None:  # noqa: ANN401 - Reply
-        return reply.files[0] if reply.files else None
+    def _warn(self, reply: config_child.Reply) -> None:
+        """Print the warnings of the first load where whoever starts the daemon looks for them."""
+        with contextlib.suppress(OSError):
+            StderrLines().send(config_child.render(reply.problems).encode())
 
     def _take_runtime_directory(self, spec: SupervisorSpec) -> None:
-        if self.options.single:
+        if self._options.single:
             return
-        path = spec.runtime_dir or host.default_runtime_dir(self._environ, self.uid)
+        process = self._process
+        path = spec.runtime_dir or host.default_runtime_dir(process.environ, process.uid)
         if path is None:
             return
         try:
             self._runtime = host.RuntimeDirectory(path)
         except OSError as error:
-            self.publisher.tell(Told(ControlUnavailable(path, os.strerror(error.errno or 0))))
+            self._tell(ControlUnavailable(path, os.strerror(error.errno or 0)))
 
     def _choose_reaper(self, spec: SupervisorSpec) -> None:
         """Settle how exits are detected, now that the file has been read."""
-        features = self.features
+        features = self._features
         if spec.reaper == "pidfd" and not features.pidfd:
             raise StartupError(
-                f"cannot start: supervisor.reaper is \"pidfd\", but {features.reason}"
-                " (use \"auto\" to fall back to SIGCHLD)"
+                f"cannot start: supervisor.reaper is 'pidfd', but {features.reason}"
+                " (use 'auto' to fall back to SIGCHLD)"
             )
-        orphans = self._adopt_orphans(spec)
         if spec.reaper == "sigchld":
-            features = features._replace(pidfd=False, reason="forced by supervisor.reaper")
-        self.features = features
-        self.reaper.close()
-        hooks = self.hooks if orphans else self.hooks._replace(on_orphan=None)
-        self.reaper = make_reaper(self.loop, hooks, features)
-        self.applying.reaper = self.reaper
-        if not features.pidfd:  # the signal is how exits are seen then
-            self.loop.remove(self.inbox.fd)
-            self.loop.add(self.inbox.fd, Priority.EXITS, self.inbox.read)
-        names = tuple(
-            name for name in ("pidfs", "exit_info", "group_signal") if getattr(features, name)
-        )
+            features = sysabi.Features(pidfd=False, reason="forced by supervisor.reaper")
+        hooks = self._hooks
+        if not self._adopts_orphans(spec):
+            hooks = hooks._replace(on_orphan=None)
+        self._reaper.close()
+        self._reaper = make_reaper(self._loop, hooks, features)
+        self._applying.reaper = self._reaper
+        self._features = features
         if features.pidfd:
-            self.publisher.tell(Told(ReaperChosen("pidfd", None, names)))
-        elif spec.reaper == "sigchld":
-            self.publisher.tell(Told(ReaperChosen("sigchld", features.reason, ())))
+            optional = ("pidfs", "exit_info", "group_signal")
+            found = tuple(name for name in optional if getattr(features, name))
+            self._tell(ReaperChosen("pidfd", None, found))
+            return
+        self._loop.remove(self._inbox.fd)  # the signal is how exits are seen now
+        self._loop.add(self._inbox.fd, Priority.EXITS, self._inbox.read)
+        if spec.reaper == "sigchld":
+            self._tell(ReaperChosen("sigchld", features.reason, ()))
         else:
-            self.publisher.tell(Told(ReaperFellBack(str(features.reason), features.error)))
+            self._tell(ReaperFellBack(str(features.reason), features.error))
 
-    def _adopt_orphans(self, spec: SupervisorSpec) -> bool:
+    def _adopts_orphans(self, spec: SupervisorSpec) -> bool:
         """Have orphans given to us where that is possible; PID 1 gets them anyway."""
         if os.getpid() == 1:
             return True
         if not spec.subreaper:
             return False
         try:
-            sysabi.set_child_subreaper(True)  # noqa: FBT003
+            sysabi.set_child_subreaper(True)
         except OSError as error:  # an emulator without the call: orphans are not ours then
-            self.publisher.tell(
-                Told(ControlUnavailable("subreaper", os.strerror(error.errno or 0)))
-            )
+            self._tell(ControlUnavailable("subreaper", os.strerror(error.errno or 0)))
             return False
         return True
 
-    def _settle_settings(self, spec: SupervisorSpec) -> None:
-        """Take over what may change while the daemon runs."""
-        if not self.options.single:
-            self.publisher.level = Level[spec.log_level.upper()]
-        self._rewrite = dict(spec.signals)
-        self.inbox.listen(frozenset(self._rewrite) - {signal.SIGKILL, signal.SIGSTOP})
-
-    def _tell_problems(self, reply: Any) -> None:  # noqa: ANN401 - Reply
-        """Print the warnings of the first load where the user looks for them."""
-        if reply.problems and not self.options.single:
-            sys.stderr.write(config_child.render(reply.problems))
-
-    # -- helpers ----------------------------------------------------------------------------------
-
-    def _start_internals(self, hands: Hands, spec: SupervisorSpec) -> None:
-        if self.log_pipe is not None:
-            logger = _helper(":logger", "logger", "--format", spec.log_format)
-            self._start_internal(logger, hands, LogChannel(self.log_pipe.read_end))
-        self._start_gateway(hands, spec)
-
-    def _start_internal(self, spec: ServiceSpec, hands: Hands, channel: Any) -> None:  # noqa: ANN401
-        assert self.supervisor is not None  # noqa: S101 - built before its helpers
-        service = Service(spec, hands, self.supervisor, channel)
-        self.supervisor.internals[spec.name] = service
-        service.post(StartRequested("config"))
-
-    def _start_gateway(self, hands: Hands, spec: SupervisorSpec) -> None:
-        self._hands = hands
-        assert self.supervisor is not None  # noqa: S101 - built before its helpers
-        if self.feed is None:
-            if spec.metrics.listen:
-                sources = Sources(
-                    self._find, self._names, self._counters, self.publisher.tell, self.tally
-                )
-                self.feed = Feed(self.loop, spec.metrics, sources)
-                self._start_internal(_helper(":gateway", "gateway"), hands, self.feed)
-        elif self.feed.settings != spec.metrics:
-            self.feed.settings = spec.metrics
-            gateway = self.supervisor.internals[":gateway"]
-            gateway.post(
-                RestartRequested("config") if spec.metrics.listen else StopRequested("config")
-            )
-
-
-    # -- apply ------------------------------------------------------------------------------------
-
-    def _apply(self, reply: Any, outcome: Outcome) -> None:  # noqa: ANN401 - Reply
-        assert self.supervisor is not None  # noqa: S101 - asked for by the caller
-        spec: SupervisorSpec = reply.supervisor
-        self._settle_settings(spec)
-        plan = self.supervisor.apply(
-            {service.name: service for service in reply.services}, spec
-        )
-        self._start_gateway(self._hands, spec)
-        self._applied(
-            reply, outcome, added=len(plan.add), removed=len(plan.remove),
-            restarted=len(plan.restart), updated=len(plan.update),
-        )  # fmt: skip
-
-    def _applied(
-        self, reply: Any, outcome: Outcome, *, added: int = 0, removed: int = 0,
-        restarted: int = 0, updated: int = 0,
-    ) -> None:  # fmt: skip
-        self._generation += 1
-        self.tally.config_applied_at = self.clock.wall()
-        notice = ConfigApplied(
-            self._generation, reply.digest, added, removed, restarted, updated, outcome.by,
-            outcome.took_s,
-        )  # fmt: skip
-        self.publisher.tell(Told(notice))
-
     # -- what the parts tell ----------------------------------------------------------------------
 
-    def _before_reap(self) -> None:
-        if self.supervisor is not None:
-            self.supervisor.look_for_orphans()
+    def _tell(self, notice: object) -> None:
+        self._publisher.tell(Told(notice))
 
-    def _orphan(self, pid: int, status: ExitStatus) -> None:
-        if self.supervisor is not None:
-            self.supervisor.orphan_reaped(pid, status)
+    def _touched(self, name: str) -> None:
+        if self._internals is not None:
+            self._internals.touched(name)
+
+    def _removed(self, name: str) -> None:
+        self._tally.forget(name)
+        if self._internals is not None:
+            self._internals.removed(name)
+
+    def _before_reap(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.look_for_orphans()
+
+    def _orphan_reaped(self, pid: int, status: ExitStatus) -> None:
+        if self._supervisor is not None:
+            self._supervisor.orphan_reaped(pid, status)
 
     def _child_fell_back(self, error: str) -> None:
-        self.publisher.tell(Told(ReaperChildFellBack(error)))
+        self._tell(ReaperChildFellBack(error))
 
     def _callback_crashed(self, where: str, error: BaseException) -> None:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{where}: {os.path.basename(frame.filename)}:{frame.lineno}"
-        self.publisher.tell(Told(CallbackCrashed(place, f"{type(error).__name__}: {error}")))
+        self._tell(CallbackCrashed(place, f"{type(error).__name__}: {error}"))
 
     def _lagged(self, lag: float) -> None:
-        self.tally.loop_lag.observe(lag)
+        self._tally.loop_lag.observe(lag)
         if lag > LAGGED_S:
-            self.publisher.tell(Told(LoopLagged(lag)))
+            self._tell(LoopLagged(lag))
 
-    def _touched(self, name: str) -> None:
-        if self.feed is not None:
-            self.feed.touched(name)
-
-    def _removed(self, name: str) -> None:
-        self.tally.forget(name)
-        if self.feed is not None:
-            self.feed.removed(name)
-
-    def _find(self, name: str) -> Service | None:
-        if self.supervisor is None:
-            return None
-        return self.supervisor.services.get(name) or self.supervisor.internals.get(name)
-
-    def _names(self) -> list[str]:
-        if self.supervisor is None:
-            return []
-        return [*self.supervisor.services, *self.supervisor.internals]
-
-    def _counters(self) -> dict[str, Any]:
-        """Return what a scrape asks the core for: a constant amount."""
-        assert self.supervisor is not None  # noqa: S101 - the gateway is started by it
-        if isinstance(self.reaper, PidfdReaper):
-            self.tally.sigchld_children = self.reaper.without_pidfd
-        else:
-            self.tally.sigchld_children = len(self.reaper)
-        features = self.features
-        return {
-            "info": {
-                "version": __version__,
-                "python": sys.version.split()[0],
-                "kernel": os.uname().release,
-            },
-            "reaper": {"kind": self.reaper.kind, "reason": features.reason or ""},
-            "features": {
-                "pidfs": features.pidfs,
-                "exit_info": features.exit_info,
-                "group_signal": features.group_signal,
-            },
-            "phases": self.supervisor.counts(),
-            "stopping": self.supervisor.stopping,
-            "pid": os.getpid(),
-            "families": self.tally.families(),
-        }
+    def _after_turn(self) -> bool:
+        if self._finishing:
+            return self._finish_turn()
+        if self._supervisor is not None:
+            self._supervisor.settle()
+        more = self._publisher.publish()
+        if self._log_pipe is not None:
+            self._log_pipe.flush()
+        if self._internals is not None:
+            more = self._internals.flush() or more
+        return more
 
     # -- signals ----------------------------------------------------------------------------------
 
     def _signalled(self, signum: int) -> None:
         """Do what the table of signals says, after the rewrite map."""
         if signum == signal.SIGCHLD:
-            self.reaper.on_sigchld()
+            self._reaper.on_sigchld()
             return
         signum = self._rewrite.get(signum, signum)
+        supervisor = self._supervisor
         if signum == IGNORE:
             return
-        supervisor = self.supervisor
         if supervisor is None:
             self._signalled_early(signum)
-        elif self.options.single:
+        elif self._options.single:
             self._pass_on(supervisor, signum)
         elif signum in STOP_SIGNALS:
-            if supervisor.stopping:
-                supervisor.hasten(signum)
-            else:
-                self._stop(supervisor, signum)
+            self._stop(supervisor, signum)
         elif signum == signal.SIGHUP and not supervisor.stopping:
-            self.applying.load("signal")
+            self._applying.load("signal")
         elif signum == signal.SIGUSR1:
             supervisor.dump()
 
     def _signalled_early(self, signum: int) -> None:
         """Leave before anything was started: there is nothing to stop but the config child."""
         if signum in STOP_SIGNALS:
-            self.applying.cancel()
-            self.loop.stop()
+            self._applying.cancel()
+            self._loop.stop()
 
-    def _pass_on(self, supervisor: Supervisor, signum: int) -> None:
-        if signum in {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} and not supervisor.stopping:
+    def _stop(self, supervisor: Supervisor, signum: int) -> None:
+        if supervisor.stopping:
+            supervisor.hasten(signum)
+        else:
+            self._applying.cancel()
+            supervisor.shut_down("signal", signum=signum)
+
+    @staticmethod
+    def _pass_on(supervisor: Supervisor, signum: int) -> None:
+        """Hand every signal to CMD; the first that asks it to end starts its stop timeout."""
+        if signum in STOP_SIGNALS_OF_CMD and not supervisor.stopping:
             supervisor.stop_with(signum)
             supervisor.shut_down("signal", signum=signum)
         else:
             supervisor.pass_on(signum)
 
-    def _stop(self, supervisor: Supervisor, signum: int) -> None:
-        self.applying.cancel()
-        supervisor.shut_down("signal", signum=signum)
-
     # -- the end ----------------------------------------------------------------------------------
-
-    def _after_turn(self) -> bool:
-        if self._finishing:
-            if self.log_pipe is not None:
-                self.log_pipe.flush()
-            if self._left():
-                self.loop.stop()
-            return False
-        if self.supervisor is not None:
-            self.supervisor.settle()
-        more = self.publisher.publish()
-        if self.log_pipe is not None:
-            self.log_pipe.flush()
-        if self.feed is not None:
-            more = self.feed.flush() or more
-        return more
 
     def _all_stopped(self) -> None:
         """Tell the end, let the logger finish what it was sent, then leave."""
-        assert self.supervisor is not None  # noqa: S101 - it tells this
-        supervisor = self.supervisor
-        self.exit_code = supervisor.exit_code
-        took = self.clock.now() - supervisor.stop_began
-        self.publisher.tell(Told(DaemonStopped(self.exit_code, took, supervisor.left_alive())))
-        while self.publisher.publish():
+        supervisor = self._supervisor
+        if supervisor is None or self._finishing:
+            return
+        self._exit_code = supervisor.exit_code
+        took = self._clock.now() - supervisor.stop_began
+        self._tell(DaemonStopped(self._exit_code, took, supervisor.left_alive()))
+        while self._publisher.publish():
             pass
         self._finishing = True
-        logger = supervisor.internals.get(":logger")
-        if self.log_pipe is not None:
-            self.log_pipe.finish()
-        if logger is not None:  # it ignores the signal and ends at end of file, or is killed
-            logger.post(StopRequested("shutdown", kill_by=self.clock.now() + LOGGER_GRACE))
-        self._leave.arm(self.clock.now() + LOGGER_GRACE + 0.5)
+        if self._log_pipe is not None:
+            self._log_pipe.finish()
+        if self._internals is not None:
+            self._internals.end_logger(LOGGER_GRACE)
+        self._leave.arm(self._clock.now() + LOGGER_GRACE + 0.5)
 
-    def _left(self) -> bool:
-        """Tell whether the last helper has gone too."""
-        assert self.supervisor is not None  # noqa: S101 - asked for while finishing only
-        logger = self.supervisor.internals.get(":logger")
-        return logger is None or logger.state.phase not in {
-            Phase.STARTING, Phase.RUNNING, Phase.STOPPING,
-        }  # fmt: skip
-
-    def close(self) -> None:
-        """Let go of everything this process holds; children are not signalled."""
-        if self.feed is not None:
-            self.feed.close()
-        if self.log_pipe is not None:
-            self.log_pipe.close()
-        if self._runtime is not None:
-            self._runtime.close()
-        self.inbox.close()
-        self.loop.close()
-
-
-def _helper(name: str, module: str, *words: str) -> ServiceSpec:
-    """Describe a helper process: started by module name, restarted for ever."""
-    return ServiceSpec(
-        name=name,
-        argv=(
-            sys.executable, "-I", "-m", f"supervisord_pidfd.{module}", "--fd", str(PASSED_FD),
-            *words,
-        ),
-        program=sys.executable,
-        fast=True,
-        umask=host.UMASK,
-        restart=RestartPolicy.ALWAYS,
-        start_limit=StartLimitSpec(burst=0),
-        stop=StopSpec(steps=(StopStep(signal.SIGTERM, HELPER_STOP_TIMEOUT),)),
-    )  # fmt: skip
-
-
-def _headline(problem: Any) -> str:  # noqa: ANN401 - Problem
-    return f"{problem.file}:{problem.line}:{problem.column}: {problem.message}"
-
-
-def _working_directory() -> str:
-    """Return where we were started; a directory that is gone counts as the root."""
-    try:
-        return os.getcwd()
-    except OSError:
-        return "/"
+    def _finish_turn(self) -> bool:
+        if self._log_pipe is not None:
+            self._log_pipe.flush()
+        if self._internals is None or self._internals.logger_is_gone:
+            self._loop.stop()
+        return False

@@ -18,8 +18,8 @@ NOBODY = Owner("", 0)
 class Identification:
     """Wait for the child that reads the environments of some orphans. Owns its pipe.
 
-    Every pid gets an answer: those that the child could not read in time belong to nobody, so that
-    no service waits for them; at shutdown they are ended all the same.
+    Every pid gets an answer. One that the child could not read in time belongs to nobody, so that
+    no service waits for it (at shutdown it is ended all the same), and the rest are asked anew.
     """
 
     def __init__(
@@ -35,18 +35,27 @@ class Identification:
         self._identified = identified
         self._text = b""
         self._fd: int | None = None
+        self._child: Child | None = None
         self._deadline = loop.deadline(self._give_up)
+        self._ask()
+
+    def _ask(self) -> None:
+        """Start the child; without room for it, the answer is `NOBODY` this time."""
         try:
-            asked = ask_owners(pids)
-        except OSError:  # no process or descriptor to be had: nobody's, this time
-            self._child: Child | None = None
+            asked = ask_owners(tuple(self._unanswered))
+        except OSError:
             self._finish()
             return
-        self._child = reaper.watch(asked.pid, self._ended, leads_group=False)
-        self._fd = asked.report
-        self._deadline.arm(loop.clock.now() + WITHIN)
-        if self._fd is not None:
-            loop.add(self._fd, Priority.READINESS, self._read)
+        self._child = self._reaper.watch(asked.pid, self._ended, leads_group=False)
+        self._text = b""
+        self._fd = report = asked.report
+        try:
+            self._loop.add(report, Priority.READINESS, self._read)
+        except OSError:
+            self._kill()
+            self._finish()
+            return
+        self._deadline.arm(self._loop.clock.now() + WITHIN)
 
     def _read(self, _events: int) -> None:
         if self._fd is None:
@@ -61,27 +70,42 @@ class Identification:
 
     def _answer(self, words: list[str]) -> None:
         pid, service, run = int(words[0]), words[1], int(words[2])
-        self._unanswered.pop(pid, None)
-        self._identified(pid, NOBODY if service == "-" else Owner(service, run))
+        if pid in self._unanswered:
+            del self._unanswered[pid]
+            self._identified(pid, NOBODY if service == "-" else Owner(service, run))
 
     def _ended(self, child: Child, _status: ExitStatus, _usage: Usage) -> None:
         self._reaper.release(child)
-        self._child = None
+        if child is self._child:
+            self._child = None
 
-    def _give_up(self) -> None:
+    def _kill(self) -> None:
         if self._child is not None:
             self._reaper.signal(self._child, signal.SIGKILL, whole_group=False)
-        self._finish()
+            self._child = None
+
+    def _give_up(self) -> None:
+        """Leave the one that blocks its reader, and ask for those behind it."""
+        self._kill()
+        self._close()
+        blocking = next(iter(self._unanswered), None)
+        if blocking is not None:
+            self._answer([str(blocking), "-", "0"])
+        if self._unanswered:
+            self._ask()
 
     def _finish(self) -> None:
         self._deadline.disarm()
+        self._close()
+        # Not at once: whoever asks is looking for orphans just now.
+        self._loop.deadline(self._leave_rest).arm(self._loop.clock.now())
+
+    def _close(self) -> None:
         if self._fd is not None:
             self._loop.remove(self._fd)
             self._loop.close_later(self._fd)
             self._fd = None
-        self._loop.deadline(self._leave_rest).arm(self._loop.clock.now())
 
     def _leave_rest(self) -> None:
         for pid in tuple(self._unanswered):
-            self._unanswered.pop(pid)
-            self._identified(pid, NOBODY)
+            self._answer([str(pid), "-", "0"])

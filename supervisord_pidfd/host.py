@@ -23,20 +23,46 @@ class Files(NamedTuple):
     hard: int
 
 
+class Process(NamedTuple):
+    """Hold what the daemon found when it took its process over.
+
+    `start_dir` is where services without a directory run; a directory that is gone counts as "/".
+    """
+
+    environ: Mapping[str, str]
+    start_dir: str
+    null: int
+    files: Files
+    uid: int
+
+
+def take_over() -> Process:
+    """Make this process safe to be a daemon: descriptors, umask, the limit on files."""
+    environ = dict(os.environ)
+    try:
+        start_dir = os.getcwd()
+    except OSError:
+        start_dir = "/"
+    null = open_standard_files()
+    close_inherited(null)
+    os.umask(UMASK)
+    return Process(environ, start_dir, null, raise_file_limit(), os.geteuid())
+
+
 def open_standard_files() -> int:
     """Make sure that 0, 1 and 2 are open, and return a descriptor of /dev/null above them.
 
     With one of them closed, the next file or socket opened would become somebody's output.
     """
     null = _open_null()
-    while null <= 2:  # noqa: PLR2004 - stdin, stdout, stderr
+    while null <= 2:
         null = os.dup(null)
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
             os.dup2(null, fd)
-    os.set_inheritable(null, False)  # noqa: FBT003
+    os.set_inheritable(null, False)
     return null
 
 
@@ -55,7 +81,7 @@ def _open_null() -> int:
 
 def close_inherited(kept: int) -> None:
     """Close what the parent left open above `kept` (and between 2 and it)."""
-    if kept > 3:  # noqa: PLR2004
+    if kept > 3:
         sysabi.close_range(3, kept - 1)
     sysabi.close_range(kept + 1, 2**31 - 1)
 
@@ -140,7 +166,9 @@ class RuntimeDirectory:
         status = os.lstat(self.path)
         if not stat.S_ISDIR(status.st_mode):
             raise StartupError(f"cannot start: {self.path} is not a directory")
-        if status.st_uid not in {0, os.geteuid()} or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if status.st_uid not in {0, os.geteuid()} or status.st_mode & (
+            stat.S_IWGRP | stat.S_IWOTH
+        ):
             raise StartupError(
                 f"cannot start: {self.path} is unsafe: it must belong to uid {os.geteuid()}"
                 " and not be writable by others"

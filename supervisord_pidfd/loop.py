@@ -15,7 +15,7 @@ the turn, so that a number does not change its meaning inside a batch. Callbacks
 event as a hint and use non-blocking calls.
 
 Deadlines live in a heap with lazy deletion: an entry counts only while its number is the one that
-its `Deadline` was armed with last. With no deadline armed and nothing ready the wait has no timeout at all.
+its `Deadline` was armed with last. With none armed and nothing ready the wait has no timeout.
 """
 
 import enum

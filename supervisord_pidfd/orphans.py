@@ -108,7 +108,7 @@ class Orphans:
         """Signal an orphan: a child of ours that is not reaped, so the number is its own."""
         if pid in self._owners:
             with contextlib.suppress(PermissionError, ProcessLookupError):  # changed its user
-                os.kill(pid, signum)  # noqa: TID251 - not reaped: the number is still its own
+                os.kill(pid, signum)  # not reaped: the number is still its own
 
     def forget(self, pid: int) -> None:
         """Drop one that was reaped."""

@@ -438,11 +438,11 @@ def _set_scheduling(spec: ServiceSpec, at: _At) -> None:
 
 def _connect(recipe: Recipe, at: _At) -> None:
     spec, null = recipe.spec, recipe.host.null
-    at.subject = spec.stdin
+    at.subject = spec.stdin.removeprefix("file:")
     if spec.stdin == "null":
         os.dup2(null, 0)
     elif spec.stdin != "inherit":
-        source = os.open(spec.stdin, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+        source = os.open(at.subject, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
         if not stat.S_ISREG(os.fstat(source).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         os.dup2(source, 0)

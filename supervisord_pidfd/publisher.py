@@ -167,7 +167,7 @@ class Publisher:
     ) -> None:
         self._encode = encode
         self._loop = loop
-        self._tally = tally
+        self.tally = tally
         self._send = send
         self._backlog: deque[Told] = deque()
         self.level = Level.INFO
@@ -187,7 +187,7 @@ class Publisher:
         for _ in range(min(at_most, len(self._backlog))):
             told = self._backlog.popleft()
             self.seq += 1
-            self._tally.count(told)
+            self.tally.count(told)
             self.kept.append(Published(self.seq, wall, told))
             if level_of(told.notice) >= self.level:
                 event = event_of(told, self.seq, stamp, name_of)

@@ -36,9 +36,7 @@ RECHECK_EVERY = 0.5
 """How often a scope that should become empty is asked, beside being told of every orphan's end."""
 
 _ENDS_RUN = (ProcessExited, ScopeEmptied)
-_AT_REST = frozenset(
-    {Phase.STOPPED, Phase.WAITING, Phase.BACKOFF, Phase.EXITED, Phase.FAILED}
-)
+_AT_REST = frozenset({Phase.STOPPED, Phase.WAITING, Phase.BACKOFF, Phase.EXITED, Phase.FAILED})
 """Phases without a process: nothing of the last run is held any more."""
 
 
@@ -316,7 +314,10 @@ class Service:
     def _watch_report(self, report: int) -> None:
         self._report = report
         try:
-            self._hands.loop.add(report, Priority.READINESS, lambda _events: self._read_report())
+            # 0: for its end alone; until then the pipe has nothing that could be acted on.
+            self._hands.loop.add(
+                report, Priority.READINESS, lambda _events: self._read_report(), 0
+            )
         except OSError:  # no room in epoll: the report is read when the child ends, at the latest
             self._executed = True
 

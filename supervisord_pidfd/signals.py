@@ -24,11 +24,11 @@ HANDLED = frozenset(
 )  # fmt: skip
 REALTIME = frozenset(range(RTMIN, RTMAX + 1)) - {RTMIN + 3}
 PASSED_ON = frozenset(signal.valid_signals()) - {
-    signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV,
+    signal.SIGKILL, signal.SIGSTOP, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV,
     signal.SIGBUS, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS, signal.SIGPIPE, signal.SIGXFSZ,
     signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP,
 }  # fmt: skip
-"""What `run -- CMD` hands to CMD: all but what the kernel raises for faults and for terminals."""
+"""What `run -- CMD` listens to: all but what the kernel raises for faults and for terminals."""
 
 
 def name_of(signum: int) -> str:

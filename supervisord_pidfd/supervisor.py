@@ -44,9 +44,7 @@ SHUTDOWN_TIMEOUT = 80.0
 SHUTDOWN_TIMEOUT_PID1 = 8.0
 KILL_RESERVE = 2.0
 
-_ACTIVE = frozenset(
-    {Phase.WAITING, Phase.STARTING, Phase.RUNNING, Phase.STOPPING, Phase.BACKOFF}
-)
+_ACTIVE = frozenset({Phase.WAITING, Phase.STARTING, Phase.RUNNING, Phase.STOPPING, Phase.BACKOFF})
 _WITH_PROCESSES = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING})
 
 
@@ -69,7 +67,9 @@ class Outside(NamedTuple):
 class Supervisor:
     """Look after all services."""
 
-    def __init__(self, hands: Hands, outside: Outside, spec: SupervisorSpec, *, pid1: bool) -> None:
+    def __init__(
+        self, hands: Hands, outside: Outside, spec: SupervisorSpec, *, pid1: bool
+    ) -> None:
         self.services: dict[str, Service] = {}
         self.internals: dict[str, Service] = {}
         self.spec = spec
@@ -147,7 +147,7 @@ class Supervisor:
     # -- services come and go ---------------------------------------------------------------------
 
     def start(self, specs: Mapping[str, ServiceSpec]) -> None:
-        """Take in the services of the first configuration and start those that start by themselves."""
+        """Take in the first configuration, and start what is to start by itself."""
         for spec in specs.values():
             self._add(spec)
         for spec in specs.values():
@@ -178,9 +178,7 @@ class Supervisor:
         self._outside.touched(spec.name)
         if spec.fault is not None:
             fault = spec.fault
-            self._outside.tell(
-                Told(ConfigUnreadable(spec.name, fault.subject, fault.error), None)
-            )
+            self._outside.tell(Told(ConfigUnreadable(spec.name, fault.subject, fault.error), None))
 
     def _add_or_return(self, spec: ServiceSpec) -> None:
         """Add a service, or take back one that is just leaving."""
@@ -370,7 +368,10 @@ class Supervisor:
         for service in self.services.values():
             state = service.state
             notice = ServiceDumped(
-                state.phase.value, state.wanted.value, is_ready(service.spec, state), state.restarts
+                state.phase.value,
+                state.wanted.value,
+                is_ready(service.spec, state),
+                state.restarts,
             )
             self._outside.tell(
                 Told(notice, service.name, service.spec.group or None, state.run, state.pid)

@@ -24,11 +24,9 @@ def main(words: list[str]) -> int:
         "reaper": "pidfd" if features.pidfd else "sigchld",
         "reaper_reason": features.reason,
     }
-    if words:
-        print(json.dumps({"format": 1, **facts}))
-    else:
-        print(
-            f"supervisord-pidfd {__version__} (python {facts['python']},"
-            f" linux {facts['linux']}, reaper {facts['reaper']})"
-        )
+    text = (
+        f"supervisord-pidfd {__version__} (python {facts['python']},"
+        f" linux {facts['linux']}, reaper {facts['reaper']})"
+    )
+    sys.stdout.write((json.dumps({"format": 1, **facts}) if words else text) + "\n")
     return 0

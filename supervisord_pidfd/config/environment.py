@@ -13,7 +13,7 @@ MAX_FILE = 1 << 20
 _NAME = re.compile(r"(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*", re.ASCII)
 _DOUBLE = re.compile(r'"((?>[^"\\]+|\\.)*)"', re.DOTALL)
 _SINGLE = re.compile(r"'([^']*)'")
-_PLAIN = re.compile(r"(?>[^\s\\'\"]+|\\.|[ \t]+(?![#\s]))*", re.DOTALL)
+_PLAIN = re.compile(r"(?>[^\s\\'\"]+|\\.|[ \t]+(?=[^#\s]))*", re.DOTALL)
 
 
 class UnreadableError(Exception):

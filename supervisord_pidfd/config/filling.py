@@ -7,7 +7,7 @@ from typing import NamedTuple
 from supervisord_pidfd.config import environment, model
 from supervisord_pidfd.config.environment import Content, Secret, UnreadableError
 from supervisord_pidfd.config.host import passes
-from supervisord_pidfd.config.interpolate import UndefinedError, Variables, fill_in
+from supervisord_pidfd.config.interpolate import RingError, UndefinedError, Variables, fill_in
 from supervisord_pidfd.config.positions import Path
 from supervisord_pidfd.config.sources import Report
 from supervisord_pidfd.config.tree import Tree
@@ -125,7 +125,8 @@ class Filling:
                 )  # fmt: skip
         except ValueError as error:
             place = self._where.tree.value(where)
-            self._where.report.error(place, "too-large", f"{shown}: {error}", key=where)
+            code = "cycle" if isinstance(error, RingError) else "too-large"
+            self._where.report.error(place, code, f"{shown}: {error}", key=where)
         return None
 
     def environment(self) -> dict[str, str]:

@@ -19,6 +19,13 @@ class UndefinedError(ValueError):
         self.names = names
 
 
+class RingError(ValueError):
+    """Say that variables name each other, so that none has a value; the first is also the last."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__(f"these name each other: {' -> '.join(names)}")
+
+
 def fill_in(text: str, lookup: Lookup) -> str:
     """Replace every `${NAME}` and `${NAME:-default}`; `$$` is `$`, any other `$` stays.
 
@@ -73,10 +80,14 @@ class Variables:
         self._open: list[str] = []
 
     def lookup(self, name: str) -> str | None:
-        """Return the value of a name, or None."""
+        """Return the value of a name, or None.
+
+        Raises:
+            UndefinedError, RingError, ValueError: As `written`.
+        """
         if name in self._own:
             return self._own[name]
-        if name in self._written and name not in self._open:
+        if name in self._written and name not in self._open[-1:]:
             return self.written(name)
         return self._weaker.get(name, self._inherited.get(name))
 
@@ -85,14 +96,14 @@ class Variables:
 
         Raises:
             UndefinedError, ValueError: As `fill_in`.
+            RingError: Values name each other.
         """
+        if name in self._open:
+            raise RingError((*self._open[self._open.index(name) :], name))
         if name not in self._known:
             self._open.append(name)
             try:
-                value = fill_in(self._written[name], self.lookup)
+                self._known[name] = fill_in(self._written[name], self.lookup)
             finally:
                 self._open.pop()
-            if self._open:
-                return value  # within another: it may have been cut short by a ring of names
-            self._known[name] = value
         return self._known[name]

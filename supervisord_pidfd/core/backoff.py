@@ -6,9 +6,9 @@ from supervisord_pidfd.core.spec import BackoffSpec
 def delay_before(attempt: int, spec: BackoffSpec, roll: float) -> float:
     """Return the seconds to wait before automatic restart number `attempt` of a row.
 
-    The first is immediate: most services that die once would run if started again. From the second
-    on the wait grows by `factor` up to `max_delay`, and up to `jitter` of it is added by chance, so
-    that services that died together do not come back together for ever.
+    The first is immediate: most services that die once would run if started again. From the
+    second on the wait grows by `factor` up to `max_delay`, and up to `jitter` of it is added by
+    chance, so that services that died together do not come back together for ever.
 
     Args:
         attempt: 1 for the first restart after a stable run or a command.

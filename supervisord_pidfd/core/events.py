@@ -34,7 +34,7 @@ class ResetRequested(NamedTuple):
 
 
 class KillRequested(NamedTuple):
-    """Ask for SIGKILL at once: the hastened shutdown."""
+    """Ask for a stop that begins with SIGKILL: the hastened shutdown."""
 
 
 class GateOpened(NamedTuple):

@@ -1,4 +1,4 @@
-"""The service state machine: phase × event → rule, and nothing but arithmetic inside.
+"""The service state machine: phase and event → rule, and nothing but arithmetic inside.
 
 Vocabulary. `phase` says what is, `wanted` says what should be; a restart is "stopping and wanted
 up". A *run* begins with `Spawn` and ends with the event that ends it: `SpawnFailed`, or
@@ -201,7 +201,7 @@ NO_STOP = {
 
 
 class At(NamedTuple):
-    """Hold where a step starts from. `held` names what a start has to wait for, None if nothing."""
+    """Hold where a step starts from. `held` names what a start has to wait for, if anything."""
 
     spec: ServiceSpec
     state: ServiceState
@@ -209,11 +209,22 @@ class At(NamedTuple):
     roll: float
     held: str | None
 
-    def become(self, phase: Phase, **changes: Any) -> ServiceState:  # noqa: ANN401 - any member
+    def become(self, phase: Phase, **changes: Any) -> ServiceState:
         """Enter a phase: its moments are those named in `changes`, all others end."""
         return self.state._replace(phase=phase, since=self.now, **(NO_MOMENTS | changes))
 
-    def settle(self, phase: Phase, **changes: Any) -> ServiceState:  # noqa: ANN401 - any member
+    @property
+    def lasted(self) -> float:
+        """Return for how long the run has had a process."""
+        started_at = self.state.started_at
+        return 0.0 if started_at is None else self.now - started_at
+
+    def stopping(self, by: str, **changes: Any) -> ServiceState:
+        """Enter STOPPING at its first step."""
+        begun = {"stop_by": by, "stop_asked_at": self.now, "step": 0}
+        return self.become(Phase.STOPPING, **(begun | changes))
+
+    def settle(self, phase: Phase, **changes: Any) -> ServiceState:
         """Enter a phase that has no process, and forget the stop that led there."""
         return self.become(phase, **(NO_STOP | changes))
 
@@ -229,7 +240,7 @@ class Step(NamedTuple):
 Rule = Callable[[At, Any], Step]
 
 
-def step(
+def step(  # noqa: PLR0913, PLR0917 - these six are all that a rule may know
     spec: ServiceSpec,
     state: ServiceState,
     event: Event,
@@ -256,8 +267,8 @@ def step(
     return rule(At(spec, state, now, roll, held), event)
 
 
-def phase_told(notices: tuple[Any, ...]) -> Any:  # noqa: ANN401 - a notice of any class
-    """Return the one notice of a step that tells its change of phase."""
+def phase_told(notices: tuple[Any, ...]) -> Any:
+    """Return the one notice of a step that tells its change of phase: the last that can."""
     return next(notice for notice in reversed(notices) if type(notice) in PHASE_NOTICES)
 
 
@@ -275,6 +286,8 @@ def daemon_code(end: End) -> int:
             return code
         case Signaled(signum, _):
             return 128 + signum
+        case _ if end.stage != "exec":  # no directory, no user, …: not the program's absence
+            return EXIT_SPAWN_ERROR
         case _ if end.error == "ENOENT":
             return EXIT_NOT_FOUND
         case _ if end.error in {"EACCES", "ENOEXEC", "EISDIR"}:
@@ -287,21 +300,30 @@ def daemon_code(end: End) -> int:
 
 
 def _start(at: At, _event: object = None) -> Step:
-    """Start by command, or because what it waited for is there: a new row of attempts."""
-    fresh = at._replace(state=at.state._replace(wanted=Wanted.UP, attempt=0))
-    return _wait(fresh) if at.held else _spawn(fresh)
+    """Start by command: a new row of attempts, and not spent from the start limit."""
+    return _start_if_open(at._replace(state=at.state._replace(wanted=Wanted.UP, attempt=0)))
 
 
-def _wait(at: At) -> Step:
+def _start_if_open(at: At, _event: object = None) -> Step:
+    """Start, unless the start is held; an automatic restart is spent from the limit here."""
+    if at.held:
+        return _wait(at, at.held)
+    state = at.state
+    if state.attempt and not _is_host_fault(state.last_exit):
+        starts = in_window((*state.starts, at.now), at.spec.start_limit, at.now)
+        return _spawn(at._replace(state=state._replace(starts=starts)))
+    return _spawn(at)
+
+
+def _wait(at: At, held: str) -> Step:
     if at.state.phase is Phase.WAITING:
         return Step(at.state)
-    return Step(
-        at.become(Phase.WAITING, pid=None), notices=(ServiceWaiting(str(at.held), None),)
-    )
+    return Step(at.settle(Phase.WAITING, pid=None), notices=(ServiceWaiting(held, None),))
 
 
-def _gate_opened(at: At, _event: GateOpened) -> Step:
-    return _wait(at) if at.held else _spawn(at)
+def _start_while_waiting(at: At, _event: StartRequested | RestartRequested) -> Step:
+    """Make the start that is held one by command."""
+    return Step(at.state._replace(attempt=0))
 
 
 def _spawn(at: At) -> Step:
@@ -333,8 +355,7 @@ def _executed(at: At, _event: Executed) -> Step:
 
 def _ready(at: At, way: str) -> Step:
     state = at.become(Phase.RUNNING, ready_at=at.now, max_run_by=at.state.max_run_by)
-    took = at.now - (at.state.started_at or at.now)
-    return Step(state, notices=(ServiceReady(way, took),))
+    return Step(state, notices=(ServiceReady(way, at.lasted),))
 
 
 def _starting_deadline(at: At, _event: DeadlinePassed) -> Step:
@@ -372,18 +393,17 @@ def _restart(at: At, event: RestartRequested) -> Step:
 
 def _begin_stop(at: At, by: str, cause: Cause, kill_by: float = math.inf) -> Step:
     """Send the first stop signal to a run that has a process."""
-    first = at.spec.stop.steps[0]
-    state = at.become(
-        Phase.STOPPING,
-        stop_cause=cause,
-        stop_by=by,
-        stop_asked_at=at.now,
-        step=0,
-        step_by=at.now + first.timeout,
-        kill_by=kill_by,
+    stop = at.spec.stop
+    first = stop.steps[0]
+    begun = at._replace(state=at.stopping(by, stop_cause=cause))
+    if first.signum == SIGKILL:  # as configured: nothing escalates
+        return _kill(begun)._replace(notices=(ServiceStopping(by, SIGKILL, 0.0),))
+    timeout = max(0.0, min(stop.timeout, kill_by - at.now))
+    return Step(
+        begun.state._replace(step_by=at.now + first.timeout, kill_by=kill_by),
+        (_signal(at.spec, first.signum),),
+        (ServiceStopping(by, first.signum, timeout),),
     )
-    notice = ServiceStopping(by, first.signum, min(at.spec.stop.timeout, kill_by - at.now))
-    return Step(state, (_signal(at.spec, first.signum),), (notice,))
 
 
 def _signal(spec: ServiceSpec, signum: int) -> Signal:
@@ -394,24 +414,17 @@ def _signal(spec: ServiceSpec, signum: int) -> Signal:
 
 def _clean_up(at: At, ended: End) -> Step:
     """Begin to end what the main process left behind; it ended by itself."""
-    told = ServiceLeftoversKilled(at.spec.stop.scope.value)
-    first = at.spec.stop.steps[0]
-    state = at.become(
-        Phase.STOPPING,
-        pid=None,
-        ended=ended,
-        stop_cause=None,
-        stop_by="policy",
-        stop_asked_at=at.now,
-        step=0,
-        step_by=at.now + first.timeout,
+    stop = at.spec.stop
+    first = stop.steps[0]
+    told = ServiceLeftoversKilled(stop.scope.value)
+    begun = at._replace(state=at.stopping("policy", ended=ended, pid=None))
+    if stop.scope is Scope.MIXED or first.signum == SIGKILL:
+        return _kill(begun)._replace(notices=(ServiceStopping("policy", SIGKILL, 0.0), told))
+    return Step(
+        begun.state._replace(step_by=at.now + first.timeout),
+        (_signal(at.spec, first.signum),),
+        (ServiceStopping("policy", first.signum, stop.timeout), told),
     )
-    stopping = ServiceStopping("policy", first.signum, at.spec.stop.timeout)
-    if at.spec.stop.scope is Scope.MIXED:
-        killed = _kill(at._replace(state=state))
-        return killed._replace(notices=(stopping, told))
-    signal = Signal(first.signum, whole_scope=True, then_continue=True)
-    return Step(state, (signal,), (stopping, told))
 
 
 def _stopping_deadline(at: At, _event: DeadlinePassed) -> Step:
@@ -419,12 +432,12 @@ def _stopping_deadline(at: At, _event: DeadlinePassed) -> Step:
     if state.unkillable_by <= at.now:
         told = state._replace(unkillable=True, unkillable_by=math.inf)
         return Step(told, notices=(ServiceUnkillable(at.now - state.stop_asked_at),))
-    if state.forced or state.kill_by <= at.now:
+    if state.kill_by <= at.now:
         return _kill(at)
     if state.step_by > at.now:
         return Step(state)
     following = state.step + 1
-    if following >= len(steps):
+    if state.forced or following >= len(steps) or steps[following].signum == SIGKILL:
         return _kill(at)
     signum, timeout = steps[following]
     return Step(
@@ -432,11 +445,10 @@ def _stopping_deadline(at: At, _event: DeadlinePassed) -> Step:
     )
 
 
-def _kill(at: At, _event: object = None) -> Step:
+def _kill(at: At) -> Step:
     """Send SIGKILL; again and again until all are gone, told only the first time."""
     state = at.state._replace(forced=True, step_by=at.now + REKILL_EVERY, kill_by=math.inf)
-    whole = at.spec.stop.scope is not Scope.PROCESS or state.pid is None
-    action = Signal(SIGKILL, whole, then_continue=False)
+    action = _signal(at.spec, SIGKILL)
     if at.state.forced:
         return Step(state, (action,))
     escalated = ServiceKillEscalated(at.spec.stop.scope.value, at.now - state.stop_asked_at)
@@ -445,11 +457,17 @@ def _kill(at: At, _event: object = None) -> Step:
 
 def _kill_at_once(at: At, _event: KillRequested) -> Step:
     """Stop with SIGKILL as the first signal: the shutdown was hastened."""
-    begun = _begin_stop(
-        at._replace(state=at.state._replace(wanted=Wanted.DOWN)), "shutdown", Cause.OPERATOR
-    )
-    killed = _kill(at._replace(state=begun.state))
-    return Step(killed.state, killed.actions, begun.notices + killed.notices)
+    wanted_down = at._replace(state=at.state._replace(wanted=Wanted.DOWN))
+    state = wanted_down.stopping("shutdown", stop_cause=Cause.OPERATOR)
+    killed = _kill(at._replace(state=state))
+    stopping = ServiceStopping("shutdown", SIGKILL, 0.0)
+    return killed._replace(notices=(stopping, *killed.notices))
+
+
+def _kill_while_stopping(at: At, _event: KillRequested) -> Step:
+    """Leave out the rest of the steps, and whatever was to follow."""
+    state = at.state._replace(wanted=Wanted.DOWN, start_queued=False)
+    return _kill(at._replace(state=state))
 
 
 def _stop_while_stopping(at: At, event: StopRequested) -> Step:
@@ -481,7 +499,7 @@ def _exited(at: At, event: ProcessExited) -> Step:
     ended = End(cause, event.status, forced=state.forced)
     told = _exit_notices(at, ended, event.usage)
     gone = at._replace(state=state._replace(pid=None, last_exit=ended))
-    if event.scope_empty or at.spec.stop.keep_leftovers:
+    if event.scope_empty or at.spec.stop.keep_leftovers or at.spec.stop.scope is Scope.PROCESS:
         following = _after(gone, ended)
     elif state.phase is Phase.STOPPING:
         following = _clean_up_rest(gone, ended)
@@ -494,7 +512,7 @@ def _clean_up_rest(at: At, ended: End) -> Step:
     """Go on with the stop in course, now for what the main process left behind."""
     waiting = at._replace(state=at.state._replace(ended=ended))
     if at.spec.stop.scope is Scope.MIXED and not at.state.forced:
-        return _kill(waiting)
+        return _kill(waiting)._replace(notices=(ServiceLeftoversKilled(Scope.MIXED.value),))
     return Step(waiting.state)
 
 
@@ -507,7 +525,7 @@ def _exit_notices(at: At, ended: End, usage: Usage) -> tuple[Any, ...]:
         core=isinstance(status, Signaled) and status.core,
         forced=ended.forced,
         wanted=at.state.wanted.value,
-        lasted_s=at.now - (at.now if at.state.started_at is None else at.state.started_at),
+        lasted_s=at.lasted,
         max_rss_bytes=usage.max_rss_bytes,
         user_cpu_s=usage.user_cpu_s,
         system_cpu_s=usage.system_cpu_s,
@@ -537,15 +555,18 @@ def _after(at: At, ended: End) -> Step:
         return _down(at, ended)
     if at.state.start_queued or ended.cause in ASKED_FOR:
         return _start(at)
-    host_fault = ended.cause is Cause.SPAWN_ERROR and ended.error in HOST_FAULTS
-    if host_fault:
-        return _back_off(at, ended, counted=False)
+    if _is_host_fault(ended):
+        return _back_off(at, ended, least=HOST_FAULT_DELAY)
     verdict = wants_restart(at.spec, ended.cause, ended.status)
     if verdict.restart:
         return _restart_by_policy(at, ended)
     if ended.cause is Cause.SUCCESS:
         return _stay_exited(at, ended)
     return _give_up(at, ended, "prevented" if verdict.prevented else "policy")
+
+
+def _is_host_fault(ended: End | None) -> bool:
+    return ended is not None and ended.cause is Cause.SPAWN_ERROR and ended.error in HOST_FAULTS
 
 
 def _down(at: At, ended: End) -> Step:
@@ -557,14 +578,15 @@ def _down(at: At, ended: End) -> Step:
 def _stay_exited(at: At, ended: End) -> Step:
     was_stopping = at.state.phase is Phase.STOPPING
     state = at.settle(Phase.EXITED, wanted=Wanted.DOWN)
-    # service.exited was told when the main process ended; after a clean-up the phase needs its own.
+    # service.exited was told when the main process ended; a clean-up needs a notice of its own.
     notices = (ServiceStopped("policy", at.now - at.state.stop_asked_at),) if was_stopping else ()
     return Step(state, _daemon_ends(at.spec.main, ended), notices)
 
 
 def _give_up(at: At, ended: End, reason: str) -> Step:
-    state = at.settle(Phase.FAILED)
-    notice = ServiceGaveUp(ended.cause.value, reason, at.state.attempt)
+    attempts = _attempts_so_far(at)
+    state = at.settle(Phase.FAILED, attempt=attempts)
+    notice = ServiceGaveUp(ended.cause.value, reason, attempts)
     ends = _daemon_ends(at.spec.main or at.spec.critical, ended)
     if not ends and reason == "limit" and at.spec.start_limit.action is LimitAction.SHUTDOWN:
         ends = (EndDaemon(EXIT_LIMIT),)
@@ -578,25 +600,18 @@ def _daemon_ends(decisive: bool, ended: End) -> tuple[Action, ...]:  # noqa: FBT
 def _restart_by_policy(at: At, ended: End) -> Step:
     limit = at.spec.start_limit
     if within_limit(at.state.starts, limit, at.now):
-        return _back_off(at, ended, counted=True)
+        return _back_off(at, ended)
     slow = slow_retry_delay(limit)
     if slow is None:
         return _give_up(at, ended, "limit")
-    return _back_off(at, ended, counted=True, least=slow)
+    return _back_off(at, ended, least=slow)
 
 
-def _back_off(at: At, ended: End, *, counted: bool, least: float = 0.0) -> Step:
-    """Schedule the next automatic start; `counted` ones are spent from the start limit."""
+def _back_off(at: At, ended: End, least: float = 0.0) -> Step:
+    """Schedule the next automatic start."""
     attempt = _attempts_so_far(at) + 1
     delay = max(delay_before(attempt, at.spec.backoff, at.roll), least)
-    starts = at.state.starts
-    if counted:
-        starts = in_window((*starts, at.now), at.spec.start_limit, at.now)
-    else:
-        delay = max(delay, HOST_FAULT_DELAY)
-    state = at.settle(
-        Phase.BACKOFF, attempt=attempt, starts=starts, next_start_at=at.now + delay
-    )
+    state = at.settle(Phase.BACKOFF, attempt=attempt, next_start_at=at.now + delay)
     limit = at.spec.start_limit.burst or None
     notice = ServiceRestartScheduled(ended.cause.value, attempt, limit, delay)
     return Step(state, notices=(notice,))
@@ -604,10 +619,11 @@ def _back_off(at: At, ended: End, *, counted: bool, least: float = 0.0) -> Step:
 
 def _attempts_so_far(at: At) -> int:
     """Return the attempts of this row, none if the run just ended was ready for long enough."""
-    ready_at = at.state.ready_at
-    if ready_at is not None and at.now - ready_at >= at.spec.backoff.reset_after:
-        return 0
-    return at.state.attempt
+    state = at.state
+    if state.ready_at is None:
+        return state.attempt
+    ready_until = state.stop_asked_at if state.phase is Phase.STOPPING else at.now
+    return 0 if ready_until - state.ready_at >= at.spec.backoff.reset_after else state.attempt
 
 
 # -- while there is no process --------------------------------------------------------------------
@@ -616,12 +632,19 @@ def _attempts_so_far(at: At) -> int:
 def _start_again(at: At, _event: DeadlinePassed) -> Step:
     if at.state.next_start_at > at.now:
         return Step(at.state)
-    return _wait(at) if at.held else _spawn(at)
+    return _start_if_open(at)
 
 
 def _stopped_at_once(at: At, event: StopRequested) -> Step:
-    state = at.become(Phase.STOPPED, wanted=Wanted.DOWN, stop_by=event.by)
-    return Step(state, notices=(ServiceStopped(event.by, 0.0),))
+    """Stop where there is no process; the end it already had was its last."""
+    last = at.state.last_exit
+    state = at.settle(Phase.STOPPED, wanted=Wanted.DOWN, stop_by=event.by)
+    ends = () if last is None else _daemon_ends(at.spec.main, last)
+    return Step(state, ends, (ServiceStopped(event.by, 0.0),))
+
+
+def _never_start(at: At, _event: KillRequested) -> Step:
+    return _stopped_at_once(at, StopRequested("shutdown"))
 
 
 def _start_failed_one(at: At, event: StartRequested | RestartRequested) -> Step:
@@ -640,7 +663,7 @@ def _forget(at: At, event: ResetRequested) -> Step:
 
 
 def _reset_failed(at: At, event: ResetRequested) -> Step:
-    state = at.become(Phase.STOPPED, wanted=Wanted.DOWN, attempt=0, starts=(), stop_by=event.by)
+    state = at.settle(Phase.STOPPED, wanted=Wanted.DOWN, attempt=0, starts=(), stop_by=event.by)
     return Step(state, notices=(ServiceReset(event.by), ServiceStopped(event.by, 0.0)))
 
 
@@ -654,7 +677,8 @@ PHASE_NOTICES = frozenset(
         ServiceRestartScheduled, ServiceStopped, ServiceGaveUp, ServiceExited,
     }
 )  # fmt: skip
-"""Exactly one notice of a step that changes the phase is of these classes; the last one counts."""
+"""A step that changes the phase has one of these; its last one tells the change. An exit comes
+before what follows from it, so it tells the change only where the service stays `exited`."""
 
 _RESTING: dict[type, Rule] = {
     StartRequested: _start,
@@ -672,11 +696,11 @@ TABLE: dict[Phase, dict[type, Rule]] = {
     Phase.STOPPED: _RESTING,
     Phase.WAITING: _RESTING
     | {
-        StartRequested: _ignore,
+        StartRequested: _start_while_waiting,
         StopRequested: _stopped_at_once,
-        RestartRequested: _ignore,
-        KillRequested: _ignore,
-        GateOpened: _gate_opened,
+        RestartRequested: _start_while_waiting,
+        KillRequested: _never_start,
+        GateOpened: _start_if_open,
     },
     Phase.STARTING: {
         StartRequested: _ignore,
@@ -708,7 +732,7 @@ TABLE: dict[Phase, dict[type, Rule]] = {
         StopRequested: _stop_while_stopping,
         RestartRequested: _start_while_stopping,
         ResetRequested: _forget,
-        KillRequested: _kill,
+        KillRequested: _kill_while_stopping,
         GateOpened: _ignore,
         Executed: _ignore,
         SpawnFailed: _spawn_failed,
@@ -719,6 +743,7 @@ TABLE: dict[Phase, dict[type, Rule]] = {
     Phase.BACKOFF: _RESTING
     | {
         StopRequested: _stopped_at_once,
+        KillRequested: _never_start,
         DeadlinePassed: _start_again,
     },
     Phase.EXITED: _RESTING,

@@ -3,11 +3,12 @@
 A notice is made by a pure rule or by the part of the shell that saw the thing happen, and is
 published once, after the spawns and signals of the batch. The daemon's log, the counters and the
 gateway's replica all read the same stream. Field names are those of the log (units in the name);
-`None` stands for "unknown or not applicable". A `signal` is a number here, because its name depends
-on the machine; `event_of` gives it the name.
+`None` stands for "unknown or not applicable", and for a length without end. A `signal` is a number
+here, because its name depends on the machine; `event_of` gives it the name.
 """
 
 import enum
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -307,9 +308,14 @@ def level_of(notice: object) -> Level:
     return level if isinstance(level, Level) else level(notice)
 
 
-def event_of(
-    told: Told, seq: int, ts: str, signal_name: Callable[[int], str]
-) -> dict[str, Any]:
+def _plain(value: Any) -> Any:
+    """Turn a field into JSON data, which knows neither infinity nor tuples."""
+    if type(value) is float:
+        return round(value, 6) if math.isfinite(value) else None
+    return list(value) if type(value) is tuple else value
+
+
+def event_of(told: Told, seq: int, ts: str, signal_name: Callable[[int], str]) -> dict[str, Any]:
     """Give a notice the shape that the log, `events` and the dashboard share.
 
     Args:
@@ -328,7 +334,7 @@ def event_of(
     if told.service is not None:
         event |= {"service": told.service, "group": told.group, "run": told.run, "pid": told.pid}
     for name, value in zip(notice._fields, notice, strict=True):
-        event[name] = round(value, 6) if type(value) is float else value
+        event[name] = _plain(value)
     if event.get("signal") is not None:
         event["signal"] = signal_name(event["signal"])
     if told.phase_to is not None:

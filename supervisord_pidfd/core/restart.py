@@ -54,7 +54,7 @@ def within_limit(starts: tuple[float, ...], limit: StartLimitSpec, now: float) -
 
 
 def slow_retry_delay(limit: StartLimitSpec) -> float | None:
-    """Return the pace beyond the limit, one try per interval ÷ burst; None if it must not go on."""
+    """Return the pace beyond the limit, one try per interval ÷ burst; None: there it ends."""
     if limit.action is not LimitAction.SLOW_RETRY:
         return None
     return limit.interval / limit.burst

@@ -126,8 +126,8 @@ class ServiceSpec(NamedTuple):
     """Hold one service.
 
     `program` is the absolute path found in the service's PATH, or None if there was none when the
-    configuration was loaded: then the child looks again at each start. `fast` is true when program,
-    interpreter and stdin lie on local filesystems, so that a vfork cannot suspend the core.
+    configuration was loaded: then the child looks again at each start. `fast` is true when
+    program, interpreter and stdin lie on local filesystems: a vfork cannot suspend the core then.
     """
 
     name: str
@@ -174,12 +174,16 @@ class ServiceSpec(NamedTuple):
 
 LIVE_FIELDS = frozenset(
     {
-        "description", "autostart", "restart", "start_timeout", "runtime_max", "stop", "success",
-        "restart_prevent", "restart_force", "backoff", "start_limit", "critical", "main", "origin",
-        "group",
+        "description", "autostart", "restart", "start_timeout", "runtime_max", "ready_delay",
+        "stop", "success", "restart_prevent", "restart_force", "backoff", "start_limit",
+        "critical", "main", "group", "origin", "program", "fast",
     }
 )  # fmt: skip
-"""Members that `apply` changes in place (L in the reference); every other one restarts."""
+"""Members that `apply` changes in place (L in the reference); every other one restarts.
+
+`program` and `fast` are what the host answered, not what the file says: a command that is found
+elsewhere, or a filesystem that was slow to tell its type, is no reason to restart what runs.
+"""
 
 
 class MetricsSpec(NamedTuple):
@@ -215,7 +219,7 @@ class SupervisorSpec(NamedTuple):
 _Tuple = TypeVar("_Tuple")
 
 
-def dump(value: Any) -> Any:  # noqa: ANN401 - plain JSON data is any of str, int, list, dict
+def dump(value: Any) -> Any:
     """Turn a spec into plain JSON data, leaving out what equals its default."""
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         defaults = value._field_defaults  # type: ignore[attr-defined]
@@ -233,7 +237,7 @@ def load(kind: type[_Tuple], plain: dict[str, Any]) -> _Tuple:
     """Build a spec from what `dump` made.
 
     Raises:
-        TypeError, ValueError, KeyError: The data does not fit the type (a bug, or another version).
+        TypeError, ValueError, KeyError: The data does not fit the type: a bug of ours.
     """
     readers = _readers(kind)
     return kind(**{name: readers[name](member) for name, member in plain.items()})
@@ -248,8 +252,8 @@ def _readers(kind: type) -> dict[str, Any]:
     return _READERS[kind]
 
 
-def _reader(hint: Any) -> Any:  # noqa: ANN401 - a type expression
-    """Choose how to read a member of this type: nested tuple, enum, tuple of those, or as it is."""
+def _reader(hint: Any) -> Any:
+    """Choose how to read a member of this type: nested, enum, tuple of those, or as it is."""
     options = [option for option in get_args(hint) if option is not type(None)]
     if type(None) in get_args(hint):
         inner = _reader(options[0])
