@@ -24,7 +24,12 @@ from supervisord_pidfd.core.events import (
 )
 from supervisord_pidfd.core.exitstatus import ExitStatus, Signaled, Usage
 from supervisord_pidfd.core.lifecycle import Phase, ServiceState, Step
-from supervisord_pidfd.core.notices import Told
+from supervisord_pidfd.core.notices import (
+    ServiceExited,
+    ServiceSpawnFailed,
+    ServiceStatusUnknown,
+    Told,
+)
 from supervisord_pidfd.core.spec import Scope, ServiceSpec
 from supervisord_pidfd.loop import Loop, Priority
 from supervisord_pidfd.orphans import Orphans
@@ -36,6 +41,7 @@ RECHECK_EVERY = 0.5
 """How often a scope that should become empty is asked, beside being told of every orphan's end."""
 
 _ENDS_RUN = (ProcessExited, ScopeEmptied)
+_ABOUT_ENDED_RUN = frozenset({ServiceExited, ServiceSpawnFailed, ServiceStatusUnknown})
 _AT_REST = frozenset({Phase.STOPPED, Phase.WAITING, Phase.BACKOFF, Phase.EXITED, Phase.FAILED})
 """Phases without a process: nothing of the last run is held any more."""
 
@@ -192,16 +198,16 @@ class Service:
         if before.phase is not after.phase:
             self.since_wall = self._hands.loop.clock.wall()
             teller = lifecycle.phase_told(step.notices)
-        pid = after.pid or before.pid
         for notice in step.notices:
+            about = before if type(notice) in _ABOUT_ENDED_RUN else after
             tells = notice is teller
             self._supervision.tell(
                 Told(
                     notice,
                     self.spec.name,
                     self.spec.group or None,
-                    after.run or None,
-                    pid,
+                    about.run or None,
+                    about.pid,
                     before.phase.value if tells else None,
                     after.phase.value if tells else None,
                 )
