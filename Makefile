@@ -89,8 +89,10 @@ cover: $(DEV)               ## branch coverage; core/ must have all of it
 # -- the rest -------------------------------------------------------------------------------------
 
 .PHONY: docs bench soak fmt dist clean help
-docs: $(DEV)                ## do the documents match the code?
-	$(PYTEST) tests/architecture/test_docs.py
+docs: $(DEV)                ## write what is generated; does the rest match the code?
+	$(PY) -m tests.support.states > docs/states.md
+	$(PY) -m supervisord_pidfd.gateway.reference > docs/metrics.md
+	$(PYTEST) tests/architecture/test_docs.py tests/architecture/test_states.py tests/unit/gateway/test_reference.py
 
 bench: $(DEV)               ## restart latency and scale, beside floors and peers; BENCH=quick for two minutes
 	PYTHON=$(PY) benchmarks/setup.sh

@@ -33,7 +33,7 @@ class Load:
     block: int = 10
     storms: int = 3
     ripe_kills: int = 4  # where each kill has to wait for the service to have lived
-    gap: float = 0.002  # s between two kills
+    gap: float = 0.01  # s between two kills: the subject is at rest, as it is in life
     calm: float = 0.0  # s to wait at most, before each turn, for others to leave the machine
     patience: float = 60.0
 

@@ -37,6 +37,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--rounds", type=int)
     add("--kills", type=int, help="kills per subject and round")
     add("--block", type=int, default=10, help="kills in a row before the next subject's turn")
+    add("--gap", type=float, default=10, metavar="MS", help="between two kills")
     add("--storms", type=int, help="storms per subject and round")
     add("--subjects", help=f"of {','.join(SUBJECTS)}; default {','.join(DEFAULT)}")
     add("--seconds", type=float, help="how long to idle")
@@ -110,6 +111,7 @@ def _latencies(
         block=max(1, words.block),
         storms=0 if mode in {"restart", "boot"} else storms,
         ripe_kills=1 if quick else 4,
+        gap=words.gap / 1e3,
         calm=words.calm,
     )
     subjects = [one for one in subjects if one.name != "ours-sigchld" or words.subjects]

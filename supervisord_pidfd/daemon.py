@@ -125,6 +125,7 @@ class Daemon:
             self._publisher = Publisher(self._loop, self._tally, self._log_pipe.send)
         self._inbox = signals.SignalInbox(self._signalled)
         self._inbox.listen(signals.PASSED_ON if options.single else signals.HANDLED)
+        self._children = self._children_inbox()
         self._rewrite: dict[int, int] = {}
         self._runtime: host.RuntimeDirectory | None = None
         self._generation = 0
@@ -150,7 +151,7 @@ class Daemon:
         self._reaper = make_reaper(self._loop, self._hooks, self._features)
         loader = Loader(self._start_loading, config_child.parse_reply)
         self._applying = Applying(self._loop, self._reaper, loader, self._loaded)
-        self._loop.add(self._inbox.fd, Priority.CONTROL, self._inbox.read)
+        self._listen(Priority.CONTROL)
         self._loop.after_turn = self._after_turn
         self._loop.on_lag = self._lagged
         self._loop.on_busy = self._tally.add_busy
@@ -169,6 +170,8 @@ class Daemon:
         if self._runtime is not None:
             self._runtime.close()
         self._inbox.close()
+        if self._children is not None:
+            self._children.close()
         self._loop.close()
 
     # -- configuration ----------------------------------------------------------------------------
@@ -324,9 +327,10 @@ class Daemon:
             )
         if spec.reaper == "sigchld":
             features = sysabi.Features(pidfd=False, reason="forced by supervisor.reaper")
-        hooks = self._hooks
-        if not self._adopts_orphans(spec):
-            hooks = hooks._replace(on_orphan=None)
+        if self._adopts_orphans(spec):
+            hooks = self._hooks._replace(sees_leftovers=self._orphans.sees_all)
+        else:
+            hooks = self._hooks._replace(on_orphan=None)
         self._reaper.close()
         self._reaper = make_reaper(self._loop, hooks, features)
         self._applying.reaper = self._reaper
@@ -336,8 +340,7 @@ class Daemon:
             found = tuple(name for name in optional if getattr(features, name))
             self._tell(ReaperChosen("pidfd", None, found))
             return
-        self._loop.remove(self._inbox.fd)  # the signal is how exits are seen now
-        self._loop.add(self._inbox.fd, Priority.EXITS, self._inbox.read)
+        self._listen(Priority.EXITS)  # the signal is how exits are seen now
         if spec.reaper == "sigchld":
             self._tell(ReaperChosen("sigchld", features.reason, ()))
         else:
@@ -405,6 +408,24 @@ class Daemon:
 
     # -- signals ----------------------------------------------------------------------------------
 
+    def _children_inbox(self) -> signals.ChildrenInbox | None:
+        """Have SIGCHLD in a descriptor of its own where the kernel lets us, else as any signal."""
+        try:
+            return signals.ChildrenInbox(lambda: self._reaper.on_sigchld())
+        except OSError:
+            return None
+
+    def _listen(self, children: Priority) -> None:
+        """Watch both inboxes; news of children come after exits seen by pidfd, or as exits."""
+        inbox = self._inbox
+        self._loop.remove(inbox.fd)
+        if self._children is None:
+            self._loop.add(inbox.fd, children, inbox.read)
+            return
+        self._loop.add(inbox.fd, Priority.CONTROL, inbox.read)
+        self._loop.remove(self._children.fd)
+        self._loop.add(self._children.fd, children, self._children.read)
+
     def _signalled(self, signum: int) -> None:
         """Do what the table of signals says, after the rewrite map."""
         if signum == signal.SIGCHLD:
@@ -443,7 +464,7 @@ class Daemon:
         """Hand every signal to CMD; the first that asks it to end starts its stop timeout."""
         if signum in STOP_SIGNALS_OF_CMD and not supervisor.stopping:
             supervisor.stop_with(signum)
-            supervisor.shut_down("signal", signum=signum)
+            supervisor.shut_down("signal", signum=signum, code=None)
         else:
             supervisor.pass_on(signum)
 

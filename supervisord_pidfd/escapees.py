@@ -48,9 +48,9 @@ class Identification:
             return
         self._child = self._reaper.watch(asked.pid, self._ended, leads_group=False)
         self._text = b""
-        self._fd = report = asked.report
+        self._fd = asked.answers
         try:
-            self._loop.add(report, Priority.READINESS, self._read)
+            self._loop.add(asked.answers, Priority.READINESS, self._read)
         except OSError:
             self._kill()
             self._finish()

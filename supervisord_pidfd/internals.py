@@ -46,10 +46,13 @@ class Internals:
     def start_logger(self, pipe: LogPipe, form: str) -> None:
         """Start the process that writes the daemon's events."""
         spec = _helper(LOGGER, "logger", "--format", form)
+        # Not TERM: a logger that has just been started would die of it, and the last events with it.
+        stop = StopSpec(steps=(StopStep(signal.SIGCONT, STOP_TIMEOUT),))
+        spec = spec._replace(stop=stop)
         self._start(spec, LogChannel(pipe.read_end))
 
     def end_logger(self, within: float) -> None:
-        """Let the logger end; it ignores the signal and leaves at end of file, or is killed."""
+        """Let the logger end: it leaves at end of file, or is killed."""
         logger = self._supervisor.internals.get(LOGGER)
         if logger is not None:
             kill_by = self._hands.loop.clock.now() + within

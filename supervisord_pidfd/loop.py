@@ -40,6 +40,9 @@ class Priority(enum.IntEnum):
     CONTROL = 2
 
 
+_PRIORITIES = tuple(map(int, Priority))
+
+
 class Deadline:
     """Hold one moment at which `callback` is called; moved or disarmed by its owner."""
 
@@ -78,7 +81,7 @@ class Loop:
     def __init__(self, clock: Clock, on_error: Callable[[str, BaseException], None]) -> None:
         self.clock = clock
         self._epoll = select.epoll()
-        self._callbacks: dict[int, tuple[Priority, Callable[[int], None]]] = {}
+        self._callbacks: dict[int, tuple[int, Callable[[int], None]]] = {}
         self._heap: list[tuple[float, int, Deadline]] = []
         self._pushed = 0
         self._compact_above = 64
@@ -86,6 +89,7 @@ class Loop:
         self._on_error = on_error
         self._running = False
         self.turn = 0
+        self.batch = 0
         self.woke_at = clock.now()
         self.after_turn: Callable[[], bool] = lambda: False
         self.on_lag: Callable[[float], None] = lambda _lag: None
@@ -106,7 +110,7 @@ class Loop:
             OSError: ENOMEM, ENOSPC (fs.epoll.max_user_watches), EEXIST, EPERM (cannot be polled).
         """
         self._epoll.register(fd, events)
-        self._callbacks[fd] = (priority, callback)
+        self._callbacks[fd] = (int(priority), callback)
 
     def modify(self, fd: int, events: int) -> None:
         """Wait for other events on a registered descriptor."""
@@ -165,6 +169,7 @@ class Loop:
         """Do one turn, waiting `at_most` seconds; return whether `after_turn` has work left."""
         ready = self._epoll.poll(self._timeout(at_most), BATCH)
         self.turn += 1
+        self.batch = len(ready)
         self.woke_at = self.clock.now()
         if ready:
             self._dispatch(ready)
@@ -193,12 +198,14 @@ class Loop:
 
     def _dispatch(self, ready: list[tuple[int, int]]) -> None:
         callbacks = self._callbacks
-        if len(ready) > 1:
-            ready.sort(key=lambda event: callbacks[event[0]][0] if event[0] in callbacks else 0)
-        for fd, events in ready:
-            entry = callbacks.get(fd)
-            if entry is not None:
-                self._call("callback", entry[1], events)
+        for priority in _PRIORITIES:
+            for fd, events in ready:
+                entry = callbacks.get(fd)
+                if entry is not None and entry[0] == priority:
+                    try:
+                        entry[1](events)
+                    except Exception as error:  # noqa: BLE001 - see `_call`
+                        self._on_error("callback", error)
 
     def _fire_passed(self) -> None:
         """Call the deadlines that have passed by the start of this look, not those set in it."""

@@ -51,6 +51,11 @@ class Orphans:
         return pid in self._owners
 
     @property
+    def sees_all(self) -> bool:
+        """Tell whether the kernel lists our children, so that none is overlooked."""
+        return self._fd is not None
+
+    @property
     def all(self) -> tuple[int, ...]:
         """Return the pids of all known orphans; each is our child, so its pid cannot be reused."""
         return tuple(self._owners)
@@ -68,6 +73,8 @@ class Orphans:
 
     def may_belong_to(self, service: str) -> bool:
         """Tell whether an orphan is, or may turn out to be, this service's."""
+        if not self._owners:
+            return False
         return any(owner is None or owner.service == service for owner in self._owners.values())
 
     def look(self, is_known: Callable[[int], bool], known: int) -> list[int]:
@@ -79,18 +86,25 @@ class Orphans:
         """
         if self._fd is None:
             return []
-        found = self._read_on(is_known, rewind=known + len(self) < self._index)
+        text = b""
+        if known + len(self._owners) == self._index:
+            text = os.read(self._fd, _PAGE)
+            if not text:  # nobody new: the answer between an exit and the next start
+                return []
+        found = self._read_on(text, is_known, rewind=known + len(self) < self._index)
         if known + len(self) < self._index:
             # One came while others went, so it stands before the place where reading went on.
-            found += self._read_on(is_known, rewind=True)
+            found += self._read_on(b"", is_known, rewind=True)
         return found
 
-    def _read_on(self, is_known: Callable[[int], bool], *, rewind: bool) -> list[int]:
+    def _read_on(
+        self, text: bytes, is_known: Callable[[int], bool], *, rewind: bool
+    ) -> list[int]:
+        """Read on after `text`, which is from here, and note who is new."""
         assert self._fd is not None  # noqa: S101 - `look` has asked
         if rewind:
             os.lseek(self._fd, 0, os.SEEK_SET)
             self._index = 0
-        text = b""
         while chunk := os.read(self._fd, _PAGE):
             text += chunk
         pids = [int(word) for word in text.split()]

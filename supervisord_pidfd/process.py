@@ -93,6 +93,13 @@ class Launched(NamedTuple):
     report: int | None
 
 
+class Asked(NamedTuple):
+    """Hold a child that reads environments; `answers` is the read end of its pipe."""
+
+    pid: int
+    answers: int
+
+
 class Host(NamedTuple):
     """Hold what every spawn of this daemon needs. Borrows `null`.
 
@@ -121,6 +128,11 @@ class Recipe:
         self.environment = environment_of(spec, host.environ)
         self.fast = _is_fast(spec)
         self._actions = _file_actions(spec, host, pass_fd)
+        # As bytes, which posix_spawn takes as they are: it would encode each word at each start.
+        self._argv = [os.fsencode(word) for word in spec.argv]
+        self._environ = {
+            os.fsencode(name): os.fsencode(value) for name, value in self.environment.items()
+        }
 
     def spawn(self, run: int) -> Launched:
         """Start the program as run number `run`.
@@ -131,8 +143,11 @@ class Recipe:
         fault = self.spec.fault
         if fault is not None:
             raise SpawnError(fault.stage, fault.subject, fault.error)
+        if self.fast:
+            self._environ[b"SUPERVISORD_RUN"] = b"%d" % run
+            return self._posix_spawn()
         self.environment["SUPERVISORD_RUN"] = str(run)
-        return self._posix_spawn() if self.fast else self._fork()
+        return self._fork()
 
     def _posix_spawn(self) -> Launched:
         host, spec = self.host, self.spec
@@ -143,8 +158,8 @@ class Recipe:
         try:
             pid = os.posix_spawn(
                 spec.program or spec.argv[0],
-                spec.argv,
-                self.environment,
+                self._argv,
+                self._environ,
                 file_actions=self._actions,
                 setsid=True,
                 setsigmask=(),
@@ -202,7 +217,7 @@ def _failure(said: bytes) -> SpawnError:
     return SpawnError(stage, subject, error)
 
 
-def ask_owners(pids: Sequence[int]) -> Launched:
+def ask_owners(pids: Sequence[int]) -> Asked:
     """Fork a child that reads /proc/PID/environ of each and says whose it is.
 
     The memory of a process can be made to block its readers (a page behind a FUSE mount), so the
@@ -224,7 +239,7 @@ def ask_owners(pids: Sequence[int]) -> Launched:
     finally:
         os.close(write_end)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return Launched(pid, report)
+    return Asked(pid, report)
 
 
 def _say_owners(pids: Sequence[int], report: int) -> NoReturn:

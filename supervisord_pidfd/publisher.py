@@ -169,27 +169,25 @@ class Publisher:
         self._loop = loop
         self.tally = tally
         self._send = send
-        self._backlog: deque[Told] = deque()
+        self._backlog: deque[tuple[float, Told]] = deque()
         self.level = Level.INFO
         self.seq = 0
         self.kept: deque[Published] = deque(maxlen=KEPT)
 
     def tell(self, told: Told) -> None:
         """Take a notice; it is published at the end of this turn or a later one."""
-        self._backlog.append(told)
+        self._backlog.append((self._loop.clock.wall(), told))
 
     def publish(self, at_most: int = A_TURN) -> bool:
         """Publish up to `at_most` notices; return whether some are left."""
         if not self._backlog:
             return False
-        wall = self._loop.clock.wall()
-        stamp = rfc3339(wall)
         for _ in range(min(at_most, len(self._backlog))):
-            told = self._backlog.popleft()
+            wall, told = self._backlog.popleft()
             self.seq += 1
             self.tally.count(told)
             self.kept.append(Published(self.seq, wall, told))
             if level_of(told.notice) >= self.level:
-                event = event_of(told, self.seq, stamp, name_of)
+                event = event_of(told, self.seq, rfc3339(wall), name_of)
                 self._send(self._encode(event))
         return bool(self._backlog)

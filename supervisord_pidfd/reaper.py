@@ -50,13 +50,16 @@ _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC})
 class Child:
     """Be one spawned process, from its spawn until its scope is empty.
 
-    `leads_group` turns true when the child is known to have its own process group: before that a
+    `ahead`, if set, is told the status while the child is still a zombie: the moment to start what
+    follows it, because whatever it left behind is known by then. `leads_group` turns true when the child is known to have its own process group: before that a
     group signal would hit ours. `leftover_signal` is what the rest of its group gets when it ends
     and no later signal can reach them (0: nothing).
     """
 
     __slots__ = (
         "floor_rss", "leads_group", "leftover_signal", "on_exit", "pid", "pidfd", "reaped",
+        "traced",
+        "ahead",
     )  # fmt: skip
 
     def __init__(self, pid: int, on_exit: OnExit, *, leads_group: bool, floor_rss: int) -> None:
@@ -67,6 +70,8 @@ class Child:
         self.floor_rss = floor_rss
         self.pidfd: int | None = None
         self.reaped = False
+        self.traced = False
+        self.ahead: Callable[[ExitStatus], None] | None = None
 
 
 class Hooks(NamedTuple):
@@ -75,11 +80,13 @@ class Hooks(NamedTuple):
     `before_reap` is called before reaps, while all zombies are still listed.
     `on_orphan` is told of a reaped child that nobody registered; None = leave such children alone.
     `on_child_fell_back` is told the errno name when one child had to do without a pidfd.
+    `sees_leftovers` says that whatever a child leaves behind is found by `before_reap`.
     """
 
     before_reap: BeforeReap
     on_orphan: OnOrphan | None
     on_child_fell_back: Callable[[str], None]
+    sees_leftovers: bool = False
 
 
 class Reaper(Protocol):
@@ -130,6 +137,7 @@ class _Children:
         self._looked_in_turn = -1
         self._looks = 0
         self._met: Child | None = None
+        self._met_in_turn = 0
         self._more_to_sweep = loop.deadline(self.on_sigchld)
 
     def __len__(self) -> int:
@@ -168,15 +176,22 @@ class _Children:
                     self._reap_orphan(pid, on_orphan)
                 elif child.pidfd is None:
                     self._reap_ended(child)
-                elif child is self._met:  # dead since the last turn: looked at by now
+                elif self._is_met_again(child):
                     self._ended(child)
                 else:  # readable in the next batch; until then it hides those behind it
-                    self._met = child
                     break
         except BaseException:
             self._go_on()
             raise
         self._go_on()
+
+    def _is_met_again(self, child: Child) -> bool:
+        """Tell whether a child was dead in an earlier turn, so that this one's look came after."""
+        if child is self._met and self._met_in_turn != self._loop.turn:
+            return True
+        if child is not self._met:
+            self._met, self._met_in_turn = child, self._loop.turn
+        return False
 
     def _go_on(self) -> None:
         self._more_to_sweep.arm(self._loop.clock.now())
@@ -282,6 +297,10 @@ class PidfdReaper(_Children):
         if child.reaped or pidfd is None:
             return
         self._look(1)
+        if child.ahead is not None and self._hooks.sees_leftovers:
+            ended = sysabi.peek_pidfd(pidfd)
+            if ended is not None:
+                child.ahead(_status(ended))
         if not self._group_signal:
             self._signal_leftovers(child)
         try:
@@ -294,7 +313,9 @@ class PidfdReaper(_Children):
         if result is None:
             # Dead, but a tracer has not let go of it. The level would wake us until it does, so
             # wait for the edge: the kernel wakes us again when the status becomes ours.
-            self._loop.modify(pidfd, select.EPOLLIN | select.EPOLLET)
+            if not child.traced:
+                child.traced = True
+                self._loop.modify(pidfd, select.EPOLLIN | select.EPOLLET)
             return
         self._loop.remove(pidfd)
         self._deliver(child, _status(result), _usage(result, child.floor_rss))

@@ -3,10 +3,13 @@
 Events come in through `post`, which queues and drains, so that a rule never runs inside another
 rule. Each step's state is stored first, then its actions are carried out; what an action brings
 about is an event again. Only when the queue is empty are the notices handed on and the deadline is
-armed: between the end of a process and the start of the next one nothing is done but deciding.
+armed. Where an end is answered by an immediate start, the new process is started first, by the
+standing order worked out while the old one ran, and the machine is asked afterwards; should it not
+demand a spawn after all, what was started ahead is killed.
 """
 
 import errno
+import os
 import signal
 from collections import deque
 from typing import NamedTuple, Protocol
@@ -22,6 +25,7 @@ from supervisord_pidfd.core.events import (
     Spawned,
     SpawnFailed,
 )
+from supervisord_pidfd.core.anticipation import StandingOrder, covers, standing_order
 from supervisord_pidfd.core.exitstatus import ExitStatus, Signaled, Usage
 from supervisord_pidfd.core.lifecycle import Phase, ServiceState, Step
 from supervisord_pidfd.core.notices import (
@@ -33,9 +37,16 @@ from supervisord_pidfd.core.notices import (
 from supervisord_pidfd.core.spec import Scope, ServiceSpec
 from supervisord_pidfd.loop import Loop, Priority
 from supervisord_pidfd.orphans import Orphans
-from supervisord_pidfd.process import Host, Recipe, SpawnError, read_report
+from supervisord_pidfd.process import Host, Launched, Recipe, SpawnError, read_report
 from supervisord_pidfd.reaper import Child, Reaper
 from supervisord_pidfd.signals import name_of
+
+LONE_BATCH = 2
+"""How many descriptors are ready when a single process has ended: its pidfd and SIGCHLD's.
+
+After such an end the new process gets the processor first: its exec wakes us up, often on the same
+processor, and all that is left to do here is to note what happened. In a storm we do not yield.
+"""
 
 RECHECK_EVERY = 0.5
 """How often a scope that should become empty is asked, beside being told of every orphan's end."""
@@ -96,6 +107,13 @@ class Hands(NamedTuple):
     own_rss: int = 0
 
 
+class _Ahead(NamedTuple):
+    """Hold what came of starting a program, until the machine asks for it."""
+
+    outcome: Launched | SpawnError
+    took_s: float
+
+
 class Service:
     """Carry out what the machine decides for one service. Owns its child and its error pipe."""
 
@@ -121,6 +139,8 @@ class Service:
         self._deadline = hands.loop.deadline(self._deadline_passed)
         self._recheck = hands.loop.deadline(self.recheck_scope)
         self._recipe: Recipe | None = None
+        self._order: StandingOrder | None = None
+        self._ahead: _Ahead | None = None
         self._child: Child | None = None
         self._report: int | None = None
         self._executed = False
@@ -149,10 +169,15 @@ class Service:
             self._drain()
         finally:
             self._draining = False
+            if self._ahead is not None:
+                self._discard(self._ahead)
             self._deadline.arm(self.state.deadline)
             if self.state is not before:
                 self._tell_steps()
                 self._supervision.changed(self, before)
+            self._order = standing_order(self.spec, self.state, self._hands.loop.clock.now())
+            if self._child is not None:
+                self._child.ahead = None if self._order is None else self._start_ahead
 
     def _drain(self) -> None:
         now = self._hands.loop.clock.now
@@ -252,31 +277,67 @@ class Service:
                 self._supervision.end_daemon(self, code)
 
     def _spawn(self) -> None:
-        clock = self._hands.loop.clock
         self._let_go()
         self._failure, self._executed = None, False
-        begun = clock.now()
-        try:
-            launched = self._prepared().spawn(self.state.run)
-        except SpawnError as error:
-            self._first(SpawnFailed(error.stage, error.subject, error.error))
+        ahead, self._ahead = self._ahead or self._launch(self.state.run), None
+        if isinstance(ahead.outcome, SpawnError):
+            failed = ahead.outcome
+            self._first(SpawnFailed(failed.stage, failed.subject, failed.error))
             return
-        finally:
-            if self._channel is not None:
-                self._channel.handed_over()
+        launched = ahead.outcome
         executed = launched.report is None
         self._child = self._hands.reaper.watch(
             launched.pid, self._ended, leads_group=executed, floor_rss=self._hands.own_rss
         )
         self._child.leftover_signal = self._leftover_signal()
-        self.started_wall = clock.wall()
-        spawned = Spawned(launched.pid, clock.now() - begun)
+        self.started_wall = self._hands.loop.clock.wall()
+        spawned = Spawned(launched.pid, ahead.took_s)
         if launched.report is None:
             self._executed = True
             self._first(spawned, Executed())
         else:
             self._watch_report(launched.report)
             self._first(spawned)
+
+    def _launch(self, run: int) -> _Ahead:
+        clock = self._hands.loop.clock
+        begun = clock.now()
+        try:
+            outcome: Launched | SpawnError = self._prepared().spawn(run)
+        except SpawnError as error:
+            outcome = error
+        finally:
+            if self._channel is not None:
+                self._channel.handed_over()
+        return _Ahead(outcome, clock.now() - begun)
+
+    def _start_ahead(self, status: ExitStatus) -> None:
+        """Start the next run before the machine is asked, if the standing order covers this end."""
+        order = self._order
+        if (
+            order is not None
+            and covers(order, status, self._hands.loop.clock.now())
+            and self.pending is None
+            and not self._hands.orphans.may_belong_to(self.spec.name)
+            and self._supervision.held(self) is None
+        ):
+            self._ahead = self._launch(order.run + 1)
+            if self._hands.loop.batch <= LONE_BATCH:
+                os.sched_yield()
+
+    def _discard(self, ahead: _Ahead) -> None:
+        """End what was started ahead and is not wanted: the order was wrong, which is a bug."""
+        self._ahead = None
+        if isinstance(ahead.outcome, Launched):
+            reaper = self._hands.reaper
+            stray = reaper.watch(
+                ahead.outcome.pid,
+                lambda child, _status, _usage: reaper.release(child),
+                leads_group=False,
+            )
+            reaper.signal(stray, signal.SIGKILL, whole_group=False)
+            if ahead.outcome.report is not None:
+                self._hands.loop.close_later(ahead.outcome.report)
 
     def _prepared(self) -> Recipe:
         if self._channel is not None:
@@ -361,7 +422,10 @@ class Service:
             how = name_of(status.signum) if isinstance(status, Signaled) else "ended"
             self.post(SpawnFailed("exec", self.spec.argv[0], f"{how} before exec"))
         else:
-            self.post(ProcessExited(status, usage, self._scope_is_empty()))
+            scope_empty = self._scope_is_empty()
+            if scope_empty and self._ahead is None:
+                self._start_ahead(status)
+            self.post(ProcessExited(status, usage, scope_empty))
             if self.state.ended is not None:
                 self._recheck.arm(self._hands.loop.clock.now() + RECHECK_EVERY)
         loop = self._hands.loop

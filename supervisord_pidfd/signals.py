@@ -11,6 +11,8 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 
+from supervisord_pidfd import sysabi
+
 RTMIN, RTMAX = int(signal.SIGRTMIN), int(signal.SIGRTMAX)
 IGNORED = frozenset(
     {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP,
@@ -84,6 +86,35 @@ def reset_inherited(ignored: Iterable[int] = IGNORED | REALTIME) -> None:
             current = signal.getsignal(signum)
             if current is signal.SIG_IGN or current is None:
                 signal.signal(signum, signal.SIG_DFL)
+
+
+class ChildrenInbox:
+    """Be readable while SIGCHLD pends. Owns its descriptor.
+
+    The signal stays blocked, so an exit wakes the loop once, through its pidfd, and runs no
+    handler before the loop has acted on it. Children are given an empty mask on both spawn paths.
+    """
+
+    def __init__(self, on_children: Callable[[], None]) -> None:
+        """Block SIGCHLD and make the descriptor.
+
+        Raises:
+            OSError: The kernel or a sandbox has no signalfd; SIGCHLD is not blocked then.
+        """
+        self._on_children = on_children
+        self.fd = sysabi.signalfd(signal.SIGCHLD)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+
+    def read(self, _events: int = 0) -> None:
+        """Take the pending signal, which may stand for many exits, then look for them."""
+        with contextlib.suppress(BlockingIOError):  # taken already
+            os.read(self.fd, 4096)
+        self._on_children()
+
+    def close(self) -> None:
+        """Unblock the signal and close the descriptor."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        os.close(self.fd)
 
 
 class SignalInbox:

@@ -76,6 +76,7 @@ class Supervisor:
         self.pid1 = pid1
         self.stopping = False
         self.exit_code = 0
+        self._code_of_main = False
         self.stop_began = 0.0
         self._hands = hands
         self._outside = outside
@@ -131,6 +132,8 @@ class Supervisor:
 
     def end_daemon(self, service: Service, code: int) -> None:
         """Shut down because of this service, with this exit code."""
+        if self._code_of_main and service.spec.main:
+            self.exit_code = code
         self.shut_down("policy", service=service.name, code=code)
 
     def _follow_gate(self, name: str, before: Phase, after: Phase) -> None:
@@ -139,7 +142,7 @@ class Supervisor:
             self._held[name] = None
         elif before is Phase.WAITING:
             self._held.pop(name, None)
-        if before is Phase.STARTING and self._held:
+        if before is Phase.STARTING and self._held and not self.stopping:
             following = self.services.get(next(iter(self._held)))
             if following is not None:
                 following.post(GateOpened())
@@ -256,14 +259,23 @@ class Supervisor:
         return SHUTDOWN_TIMEOUT_PID1 if self.pid1 else SHUTDOWN_TIMEOUT
 
     def shut_down(
-        self, by: str, *, signum: int | None = None, service: str | None = None, code: int = 0
+        self,
+        by: str,
+        *,
+        signum: int | None = None,
+        service: str | None = None,
+        code: int | None = 0,
     ) -> None:
-        """Stop everything; the first request decides by whom and with which exit code."""
+        """Stop everything; the first request decides by whom and with which exit code.
+
+        Without a code it will be that of the `main` service, however it ends.
+        """
         if self.stopping:
             return
         now = self._hands.loop.clock.now()
         self.stopping = True
-        self.exit_code = code
+        self.exit_code = code or 0
+        self._code_of_main = code is None
         self.stop_began = now
         timeout = self.shutdown_timeout
         self._budget = now + timeout

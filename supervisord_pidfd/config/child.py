@@ -93,7 +93,7 @@ def start_loading(request: Request) -> Loading:
         os.close(reader)
         os.close(writer)
         raise
-    if pid == 0:
+    if pid == 0:  # pragma: no cover - leaves by _exit, where nothing is measured
         _child(request, writer)
     os.close(writer)
     os.set_blocking(reader, False)
@@ -176,7 +176,7 @@ def run_apart(work: Callable[[], bytes]) -> bytes | None:
         return None
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     pid = os.fork()
-    if pid == 0:
+    if pid == 0:  # pragma: no cover - leaves by _exit
         status = 1
         try:
             os.dup2(writer, 3)  # not the pipe to the core, which must see our end of file
@@ -202,7 +202,7 @@ def run_apart(work: Callable[[], bytes]) -> bytes | None:
 # -- in the child ---------------------------------------------------------------------------------
 
 
-def _child(request: Request, writer: int) -> NoReturn:
+def _child(request: Request, writer: int) -> NoReturn:  # pragma: no cover - leaves by _exit
     """Be the child: never return to the code of the core, whatever happens."""
     status = 1
     try:
@@ -215,7 +215,7 @@ def _child(request: Request, writer: int) -> NoReturn:
         os._exit(status)
 
 
-def _isolate(writer: int) -> None:
+def _isolate(writer: int) -> None:  # pragma: no cover - in the child alone
     """Leave everything of the core behind; afterwards descriptor 3 is the pipe."""
     signal.set_wakeup_fd(-1)
     for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
@@ -235,7 +235,7 @@ def _isolate(writer: int) -> None:
         _limit(kind, most)
 
 
-def _limit(kind: int, most: int) -> None:
+def _limit(kind: int, most: int) -> None:  # pragma: no cover - in the child alone
     _, hard = resource.getrlimit(kind)
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(kind, (most, most))

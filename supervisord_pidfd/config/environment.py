@@ -159,6 +159,11 @@ RunApart = Callable[[Callable[[], bytes]], bytes | None]
 """Runs a function in a process of its own; returns its bytes, or None if it took too long."""
 
 
+def reader(may_hang: Callable[[str], bool], run: RunApart) -> Callable[[str], Content]:
+    """Make a function that reads a file, aside where its filesystem may not answer."""
+    return lambda path: read_apart(path, run) if may_hang(path) else read(path)
+
+
 def read_apart(path: str, run: RunApart) -> Content:
     """Read a file on a filesystem that may not answer, in a process that can be given up.
 

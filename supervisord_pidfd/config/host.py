@@ -214,7 +214,7 @@ class Files:
                 return Found(None, fast=False, problem="EISDIR: it is a directory")
             if not stat.S_ISREG(mode):
                 return Found(None, fast=False, problem="EACCES: it is not a regular file")
-            if not mode & 0o111 or not os.access(real, os.X_OK):
+            if not mode & 0o111 or not os.access(real, os.X_OK, effective_ids=True):
                 return Found(None, fast=False, problem="EACCES: it is not executable")
         except (OSError, ValueError) as error:
             number = getattr(error, "errno", None) or errno.EINVAL
@@ -259,7 +259,7 @@ class Files:
         """Say why a file cannot be read (an errno name); None if it can, or was not asked."""
         try:
             real = self.resolve(path)
-            if real is not None and not os.access(real, os.R_OK):
+            if real is not None and not os.access(real, os.R_OK, effective_ids=True):
                 return "EACCES"
         except (OSError, ValueError) as error:
             return errno.errorcode.get(getattr(error, "errno", None) or errno.EINVAL, "EIO")
@@ -285,10 +285,10 @@ def passes(name: str, globs: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in globs)
 
 
-def read_mounts() -> dict[str, str]:
+def read_mounts(path: str = "/proc/self/mountinfo") -> dict[str, str]:
     """Read the mounts of this process; none if /proc is not there, and then nothing is local."""
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return parse_mounts(file.read())
     except OSError:
         return {}

@@ -171,7 +171,11 @@ class Service(Table):
     ready: Ready = Ready.model_construct()
     stop: Stop = Stop.model_construct()
     log: Log = Log.model_construct()
-    limits: dict[LimitName, Limit] | None = _key("resource limits, see getrlimit(2)")
+    limits: dict[LimitName, Limit] | None = Field(
+        default=None,
+        description="resource limits, see getrlimit(2)",
+        json_schema_extra={"propertyNames": {"enum": list(fields.LIMIT_NAMES)}},
+    )
     scheduling: Scheduling = Scheduling.model_construct()
     sandbox: Sandbox = Sandbox.model_construct()
 

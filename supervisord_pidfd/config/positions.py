@@ -297,7 +297,7 @@ class Places:
 
     def _define(self, where: dict[Path, _Range], path: Path, place: _Range) -> None:
         if where is self._headers and (path in where or path in self._values):
-            first = where.get(path) or self._keys[path]
+            first = where.get(path) or self._keys.get(path) or self._values[path]
             self._duplicate(path, first, place)
         if where.setdefault(path, place) is not place and where is self._values:
             self._again.append((path, place))

@@ -167,9 +167,6 @@ class Reader:
             place = Place(source, Span(error.lineno, error.colno, 1))
             self._report.error(place, "syntax", _lowered(error.msg), broken=True)
             return None
-        except (ValueError, RecursionError) as error:  # a date no calendar has: no place is known
-            self._report.error(Place(source, START), "syntax", _lowered(str(error)), broken=True)
-            return None
         return source
 
     def _without_duplicates(self, source: Source) -> str:
@@ -210,10 +207,10 @@ def override(text: str, start_dir: str, report: Report) -> Source | None:
         return None
     try:
         source.data = tomli.loads(f"{key} = {value}")
-    except (ValueError, RecursionError) as error:
+    except tomli.TOMLDecodeError as error:
         if value.lstrip()[:1] in {'"', "'", "[", "{"} or "\n" in value:
-            message = _lowered(str(error).partition(" (at ")[0])
-            report.error(Place(source, START), "syntax", message, broken=True)
+            place = Place(source, START)
+            report.error(place, "syntax", _lowered(error.msg), broken=True)
             return None
         source.data = _nested(statements[0].path, value.strip())
     return source

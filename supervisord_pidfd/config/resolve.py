@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 from supervisord_pidfd.config import environment, host, model
 from supervisord_pidfd.config.child import run_apart
-from supervisord_pidfd.config.environment import Content
-from supervisord_pidfd.config.fields import MAX_WORD
 from supervisord_pidfd.config.filling import Filling, Store, Where
 from supervisord_pidfd.config.parts import given, parts_of
 from supervisord_pidfd.config.settings import (
@@ -35,7 +33,7 @@ class Resolver:
         self._report = report
         self._accounts = host.Accounts()
         self._files = host.Files(host.read_mounts(), request.start_dir)
-        self._store = Store(self._read)
+        self._store = Store(environment.reader(self._files.may_hang, run_apart))
         self._own = directories(sections, tree, request)
         budget = shutdown_timeout(sections, pid1=request.pid1)
         self._slips = Slips(tree, report, request.uid, budget)
@@ -105,23 +103,12 @@ class Resolver:
         words, text = service.command
         if where.path[1] == "main" and words == self._request.command:
             return words  # from the command line: taken as they are
-        argv = tuple(
+        return tuple(
             filling.text(("command",) if text is not None else ("command", index), word)
             for index, word in enumerate(words)
         )
-        if any(len(os.fsencode(word)) > MAX_WORD for word in argv):
-            message = "command: a word is longer than execve(2) accepts"
-            key = (*where.path, "command")
-            self._report.error(self._tree.value(key), "too-large", message, key=key)
-        return argv
 
     # -- facts of this host -----------------------------------------------------------------------
-
-    def _read(self, file: str) -> Content:
-        """Read a file of variables or a secret, aside if its filesystem may not answer."""
-        if self._files.may_hang(file):
-            return environment.read_apart(file, run_apart)
-        return environment.read(file)
 
     def _directory(self, where: Where, service: model.Service, filling: Filling) -> str | None:
         if service.directory is None:

@@ -37,6 +37,8 @@ def schema() -> dict[str, Any]:
         schema_generator=_Generator,
     )
     kinds: dict[str, Any] = definitions["$defs"]
+    for kind in kinds.values():
+        kind.pop("title", None)  # it would only repeat the name
     service = kinds["Service"]
     kinds["Defaults"] = {
         "description": "Every service starts from these; its own keys are stronger.",

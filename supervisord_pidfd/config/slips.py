@@ -2,7 +2,6 @@
 
 import math
 import re
-import shlex
 
 from supervisord_pidfd.config import model
 from supervisord_pidfd.config.fields import CommandLine
@@ -11,8 +10,9 @@ from supervisord_pidfd.config.sources import Report
 from supervisord_pidfd.config.tree import Tree
 from supervisord_pidfd.config.units import format_duration
 
-_SHELL_WORDS = frozenset({"|", "||", "|&", "&&", "&", ";", "<", ">", ">>", "<<"})
-_SHELL_START = re.compile(r"[0-9]?(?:<|>)|\$\(|`")
+_SHELL_WORDS = frozenset({"|", "||", "|&", "&&", "&", ";"})
+_QUOTED = re.compile(r"""\\.|"(?>[^"\\]+|\\.)*"|'[^']*'""", re.DOTALL)
+_SHELL_START = re.compile(r"[0-9]?(?:<<?|>>?)|\$\(|`")
 _REAL_TIME = {"fifo", "rr"}
 
 
@@ -93,17 +93,14 @@ class Slips:
 
 
 def shell_word(command: CommandLine) -> str | None:
-    """Return a word of a command string that only a shell would understand."""
+    """Return what of a command string only a shell would understand."""
     text = command.text
     if text is None or not any(character in text for character in "|&;<>`$"):
         return None
-    try:
-        words = shlex.split(text, posix=False)  # keeps the quotes, which make a word plain
-    except ValueError:
-        return None
-    for word in words:
-        if word in _SHELL_WORDS or _SHELL_START.match(word):
-            return word
-        if word.endswith(";") and word[0] not in "'\"":
+    for word in _QUOTED.sub("q", text).split():
+        start = _SHELL_START.match(word)
+        if word in _SHELL_WORDS or start:
+            return start[0] if start else word
+        if word.endswith(";"):
             return ";"
     return None

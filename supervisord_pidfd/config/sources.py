@@ -94,6 +94,11 @@ class Report:
         """Add a warning: a fact of this host, or a likely slip."""
         self._add("warning", place, code, message, (key, hint, None))
 
+    @property
+    def is_full(self) -> bool:
+        """Tell whether more would not be told: then there is no sense in wording it."""
+        return len(self.problems) >= MAX_PROBLEMS
+
     def outside(self, file: str, code: str, message: str) -> None:
         """Add an error about what cannot be shown, because it could not be read."""
         self.problems.add(Problem(file, 1, 1, "error", code, None, message))
@@ -108,7 +113,7 @@ class Report:
         *,
         broken: bool = False,
     ) -> None:
-        if len(self.problems) >= MAX_PROBLEMS:
+        if self.is_full:
             return
         source, span = place
         key, hint, see_also = about

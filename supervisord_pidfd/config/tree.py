@@ -1,7 +1,6 @@
 """All sources of a configuration as one tree, which knows where each part of it was written."""
 
 import os
-from collections.abc import Iterable
 from typing import Any
 
 from supervisord_pidfd.config.positions import Path
@@ -35,7 +34,7 @@ class Tree:
             here = (*path, key)
             known = into.get(key)
             if known is None:
-                into[key] = _copied(value) if len(here) < 3 else value
+                into[key] = _copied(value)
             elif isinstance(known, dict) and isinstance(value, dict) and not _is_item(here):
                 self._add(report, source, known, value, here)
             else:
@@ -52,7 +51,8 @@ class Tree:
 
     def value(self, path: Path) -> Place:
         """Return where the value of this path is written, or the nearest that holds it."""
-        for size in range(len(path), 0, -1):
+        of_service = path[0] == "service" and len(path) > 1
+        for size in range(len(path), 1 if of_service else 0, -1):
             for option in _options(path[:size]):
                 for source in self._holding(option):
                     span = source.places.value(option) or source.places.header(option)
@@ -62,7 +62,7 @@ class Tree:
                 span = source.places.key(path[:size])
                 if span:
                     return Place(source, span)
-        return self.start()
+        return Place(self._holding(path)[0], START) if of_service else self.start()
 
     def key(self, path: Path) -> Place:
         """Return where a key is named."""
@@ -94,7 +94,7 @@ class Tree:
         """Make a path absolute: it is relative to the directory of the file that names it."""
         return os.path.normpath(os.path.join(self.value(path).source.directory, text))
 
-    def _holding(self, path: Path) -> Iterable[Source]:
+    def _holding(self, path: Path) -> list[Source]:
         if path[0] == "service" and len(path) > 1:
             return self._services.get(str(path[1]), self._sources)
         return self._sources

@@ -32,7 +32,7 @@ class Validator:
             message = f"{'.'.join(shown)}: {later.MESSAGE}"
             report.error(tree.key(path), "later", message, key=path)
         for key in self._data:
-            if key not in model.TOP_LEVEL:
+            if key not in model.TOP_LEVEL and not report.is_full:
                 self._unknown((key,), key, "the file", model.TOP_LEVEL)
 
     def sections(self) -> Sections:
@@ -44,20 +44,19 @@ class Validator:
         )
 
     def _section(self, kind: type[_Model], name: str) -> _Model:
-        found = self._validated(kind, self._table((name,)), (name,), f"[{name}]")
+        found = self._validated(kind, self._table(name), (name,), f"[{name}]")
         return kind.model_validate({}) if found is None else found
 
     def services(self) -> dict[str, model.Service]:
         """Validate every service, over the defaults."""
         defaults = self._defaults()
-        services = {}
-        for name, table in self._items("service"):
-            path = ("service", name)
-            service = self._validated(
-                model.Service, merged(defaults, table), path, f"service '{name}'"
+        found = {
+            name: self._validated(
+                model.Service, merged(defaults, table), ("service", name), f"service '{name}'"
             )
-            if service:
-                services[name] = service
+            for name, table in self._items("service")
+        }
+        services = {name: service for name, service in found.items() if service}
         mains = [name for name, service in services.items() if service.main]
         for name in mains:
             copies = services[name].instances
@@ -105,7 +104,7 @@ class Validator:
         )  # fmt: skip
 
     def _defaults(self) -> Table:
-        table = self._table(("defaults",))
+        table = self._table("defaults")
         path: Path
         for key in model.NOT_IN_DEFAULTS:
             if key in table:
@@ -118,29 +117,28 @@ class Validator:
             table = without(table, path)
         return table
 
-    def _table(self, path: Path) -> Table:
-        table: Any = self._data
-        for part in path:
-            table = table.get(part, {})
-        if isinstance(table, dict):
-            return table
-        message = f"{path[-1]}: not a table: {quoted(table)}"
+    def _table(self, name: str) -> Table:
+        table = self._data.get(name, {})
+        return table if self._is_table((name,), table) else {}
+
+    def _is_table(self, path: Path, value: object) -> bool:
+        if isinstance(value, dict):
+            return True
+        message = f"{path[-1]}: not a table: {quoted(value)}"
         self._report.error(self._tree.value(path), "bad-type", message, key=path)
-        return {}
+        return False
 
     def _items(self, section: str) -> list[tuple[str, Table]]:
         """Return the named tables of a section whose names are good."""
         items = []
-        for name in self._table((section,)):
+        for name, table in self._table(section).items():
             path = (section, name)
             if not fields.NAME.fullmatch(name) or name == "all":
                 message = f"not a {section} name: {quoted(name)}"
                 why = "the word means every service" if name == "all" else fields.NAME_HINT
-                self._report.error(
-                    self._tree.table(path), "bad-value", message, key=path, hint=why
-                )
-            else:
-                items.append((name, self._table(path)))
+                self._report.error(self._tree.key(path), "bad-value", message, key=path, hint=why)
+            elif self._is_table(path, table):
+                items.append((name, table))
         return items
 
     def _validated(
@@ -188,6 +186,8 @@ class Validator:
         self, kind: type[model.Table], detail: Any, path: Path, inside: Path, label: str, *,
         names_key: bool,
     ) -> None:  # fmt: skip
+        if self._report.is_full:
+            return
         full = (*path, *inside)
         code = detail["type"]
         shown = ".".join(part for part in inside if isinstance(part, str))
@@ -247,9 +247,6 @@ def _known_keys(kind: type[model.Table], inside: Path) -> tuple[str, ...]:
     for part in inside:
         if part == "limits":
             return fields.LIMIT_NAMES
-        field = table.model_fields.get(part)
-        table = field.annotation if field else None
+        table = table.model_fields[part].annotation
         pattern = (*pattern, str(part))
-        if not (isinstance(table, type) and issubclass(table, model.Table)):
-            return ()
     return (*table.model_fields, *later.names_in(pattern))

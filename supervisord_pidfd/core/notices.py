@@ -282,7 +282,7 @@ EVENTS: dict[type, Row] = {
     ServiceSignaled: Row("service.signaled", Level.INFO),
     ServiceDumped: Row("service.dumped", Level.INFO),
     GatewayListening: Row("gateway.listening", Level.INFO),
-    GatewayListenFailed: Row("gateway.listen_failed", Level.WARNING),
+    GatewayListenFailed: Row("gateway.listen_failed", Level.ERROR),
 }
 
 

@@ -153,7 +153,8 @@ class Daemon:
     def running(self) -> dict[int, list[str]]:
         """Find everything alive that this daemon started, at any depth, with its command line."""
         found = _marked(self.mark)
-        found.pop(self.pid, None)
+        if self._process is not None:
+            found.pop(self.pid, None)
         return found
 
     # -- wait ---------------------------------------------------------------------------------
@@ -256,14 +257,18 @@ class Daemon:
             os.close(pidfd)
         self._watched.clear()
         # What escaped the events: helpers, and what services started themselves.
-        while found := _marked(self.mark):
-            for pid in found:
-                _end_marked(pid, self.mark)
+        self.sweep()
         assert self._process.stdout is not None
         self._process.stdout.close()
         if self._pidfd is not None:
             os.close(self._pidfd)
         self._process = self._pidfd = None
+
+    def sweep(self) -> None:
+        """End everything that carries the mark."""
+        while found := _marked(self.mark):
+            for pid in found:
+                _end_marked(pid, self.mark)
 
     # -- inner --------------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 """Environment files: `KEY=VALUE` lines."""
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,9 @@ from supervisord_pidfd.config.environment import (
     Secret,
     UnreadableError,
     parse_variables,
+    read,
     read_apart,
+    reader,
     secret_of,
     variables_of,
 )
@@ -51,7 +55,7 @@ def test_variables(text, variables):
         ("A=1\nnonsense", "line 2 is not KEY=VALUE"),
         ("1A=1", "line 1 is not KEY=VALUE"),
         ("A='x\ny'\n\n=1", "line 4 is not KEY=VALUE"),
-        ("A=\"x", "line 1: a quote is not closed"),
+        ('A="x', "line 1: a quote is not closed"),
         ("A='x", "line 1: a quote is not closed"),
         ("A=a'x", "line 1: a quote is not closed"),
         ("A=x\0", "line 1 has a NUL character"),
@@ -88,7 +92,8 @@ def test_bytes_that_are_no_text_survive():
 
 
 @pytest.mark.parametrize(
-    ("data", "value"), [(b"x\n", "x"), (b"x\n\n", "x\n"), (b"x", "x"), (b"", ""), (b"a\nb", "a\nb")]
+    ("data", "value"),
+    [(b"x\n", "x"), (b"x\n\n", "x\n"), (b"x", "x"), (b"", ""), (b"a\nb", "a\nb")],
 )
 def test_one_final_newline_of_a_secret_is_removed(data, value):
     assert secret_of(Content(data, 0o100600)) == Secret(value, world_readable=False)
@@ -129,3 +134,31 @@ def test_no_answer_is_a_timeout(answer):
         read_apart("/x", lambda _: answer)
 
     assert caught.value.error == "ETIMEDOUT"
+
+
+def test_only_what_may_hang_is_read_aside(tmp_path):
+    (tmp_path / "env").write_text("A=1")
+    asked = []
+    read_file = reader(lambda path: "remote" in path, asked.append)
+
+    assert read_file(str(tmp_path / "env")).data == b"A=1"
+    with pytest.raises(UnreadableError):
+        read_file("/remote/env")
+    assert len(asked) == 1
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_too_large(tmp_path):
+    (tmp_path / "env").touch()
+    os.truncate(tmp_path / "env", 10 << 30)
+
+    with pytest.raises(UnreadableError) as caught:
+        read(str(tmp_path / "env"))
+
+    assert caught.value.error == "EFBIG"
+
+
+def test_a_file_of_proc_has_no_size_but_content():
+    assert b"Pid:" in read("/proc/self/status").data

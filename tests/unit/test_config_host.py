@@ -39,6 +39,10 @@ def test_the_mounts_of_this_process_are_known():
     assert "/" in read_mounts()
 
 
+def test_without_proc_there_are_no_mounts():
+    assert read_mounts("/nonexistent/mountinfo") == {}
+
+
 @pytest.mark.parametrize(
     ("path", "local"),
     [
@@ -112,13 +116,6 @@ def test_directories(files):
 
 def test_a_root_that_may_not_answer():
     assert Files({"/": "nfs"}, "/").resolve("/") is None
-
-
-@pytest.mark.skipif(os.getuid() == 0, reason="root can read everything")
-def test_a_file_of_mode_0_is_not_readable(files, place):
-    (place / "bin/plain").chmod(0)
-
-    assert files.readable("bin/plain") == "EACCES"
 
 
 # -- programs -------------------------------------------------------------------------------------
@@ -200,13 +197,6 @@ def test_the_interpreter_must_be_local_too(place, head, fast):
     assert files.program("bin/script", "", None) == Found(str(script), fast=fast)
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root can read everything")
-def test_a_program_that_cannot_be_read_is_not_fast(files, place):
-    (place / "bin/tool").chmod(0o111)
-
-    assert files.program("bin/tool", "", None) == Found(str(place / "bin/tool"), fast=False)
-
-
 # -- accounts -------------------------------------------------------------------------------------
 
 
@@ -230,7 +220,7 @@ def test_a_number_without_an_account_is_nothing_but_itself():
 
 def test_a_group_replaces_that_of_the_user():
     assert Accounts().identity("root", "12345", ("1", "2")).gid == 12345
-    assert Accounts().identity("root", "12345", ("1", "2")).groups == (1, 2)
+    assert Accounts().identity("root", "12345", ("12345", "2")).groups == (12345, 2)
 
 
 def test_without_a_user_it_stays_the_daemons():

@@ -139,7 +139,8 @@ def test_signal(text, signum):
 
 
 @pytest.mark.parametrize(
-    "value", ["", "FOO", "15", 0, 32, 65, -1, True, 1.0, None, "RTMIN+99", "RTMAX-40", "_IGN", "DFL"]
+    "value",
+    ["", "FOO", "15", 0, 32, 65, -1, True, 1.0, None, "RTMIN+99", "RTMAX-40", "_IGN", "DFL"],
 )
 def test_no_signal(value):
     with pytest.raises(NotAUnitError):
@@ -159,7 +160,9 @@ def test_real_time_signals_are_printed_from_the_first():
     assert format_signal(signal.SIGRTMIN + 3) == "SIGRTMIN+3"
 
 
-@pytest.mark.parametrize(("text", "bits"), [("022", 0o22), ("0077", 0o77), ("0", 0), ("777", 0o777)])
+@pytest.mark.parametrize(
+    ("text", "bits"), [("022", 0o22), ("0077", 0o77), ("0", 0), ("777", 0o777)]
+)
 def test_umask(text, bits):
     assert parse_umask(text) == bits
 
@@ -188,7 +191,8 @@ def test_no_address(value):
 
 
 @pytest.mark.parametrize(
-    ("text", "cpus"), [("0", (0,)), ("0-3,6", (0, 1, 2, 3, 6)), ("2, 1", (1, 2)), ("1,1-2", (1, 2))]
+    ("text", "cpus"),
+    [("0", (0,)), ("0-3,6", (0, 1, 2, 3, 6)), ("2, 1", (1, 2)), ("1,1-2", (1, 2))],
 )
 def test_processors(text, cpus):
     assert parse_cpus(text) == cpus

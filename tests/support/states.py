@@ -1,0 +1,226 @@
+"""Write the page of the phases from the machine itself.
+
+`python -m tests.support.states > docs/states.md`
+
+The table of rules does not say where a rule leads, so the machine is tried: from a new service on,
+every event that a true shell could tell is applied to every state found, for a few services that
+differ in what matters, until nothing new is found. What is drawn is what happened.
+"""
+
+import math
+import sys
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from supervisord_pidfd.core.events import (
+    DeadlinePassed,
+    Event,
+    Executed,
+    GateOpened,
+    KillRequested,
+    ProcessExited,
+    ResetRequested,
+    RestartRequested,
+    ScopeEmptied,
+    Spawned,
+    SpawnFailed,
+    StartRequested,
+    StopRequested,
+)
+from supervisord_pidfd.core.exitstatus import Exited, Usage
+from supervisord_pidfd.core.lifecycle import TABLE, Phase, ServiceState, step
+from supervisord_pidfd.core.spec import (
+    RestartPolicy,
+    ServiceSpec,
+    ServiceType,
+    StartLimitSpec,
+    StopSpec,
+    StopStep,
+)
+
+PHASES = {
+    Phase.STOPPED: "down, as asked",
+    Phase.WAITING: "wanted up; something else has to come first",
+    Phase.STARTING: "its process is being made or is not ready yet; a oneshot: all its run",
+    Phase.RUNNING: "up",
+    Phase.STOPPING: "told to end, or its main process has ended and others of its scope live",
+    Phase.BACKOFF: "ended; the next start has a date",
+    Phase.EXITED: "ended cleanly and stays down",
+    Phase.FAILED: "ended badly and stays down until `reset`, `start` or `restart`",
+}
+EVENTS: dict[type, tuple[str, str]] = {
+    StartRequested: ("start", "a command, the configuration"),
+    StopRequested: ("stop", "a command, the configuration, the shutdown"),
+    RestartRequested: ("restart", "a command, the configuration"),
+    ResetRequested: ("reset", "a command"),
+    KillRequested: ("kill", "a second signal hastens the shutdown"),
+    GateOpened: ("gate opened", "what a start had to wait for may be there"),
+    Spawned: ("spawned", "a process exists"),
+    Executed: ("executed", "it has executed the program"),
+    SpawnFailed: ("spawn failed", "the start ended before that"),
+    ProcessExited: ("process exited", "the main process ended"),
+    ScopeEmptied: ("scope emptied", "the last of its scope ended after it"),
+    DeadlinePassed: ("deadline", "the earliest moment of the state has come"),
+}
+
+_SPECS = (
+    ServiceSpec(
+        "restarted",
+        ("/bin/a",),
+        ready_delay=5.0,
+        runtime_max=60.0,
+        stop=StopSpec((StopStep(15, 3.0), StopStep(2, 3.0))),
+        start_limit=StartLimitSpec(burst=1),
+    ),
+    ServiceSpec("left", ("/bin/a",), restart=RestartPolicy.NO),
+    ServiceSpec("task", ("/bin/a",), type=ServiceType.ONESHOT, restart=RestartPolicy.NO),
+)
+_AT_ANY_TIME: tuple[Event, ...] = (
+    StartRequested("operator:0"),
+    StopRequested("operator:0", kill_by=2.0),
+    RestartRequested("operator:0"),
+    ResetRequested("operator:0"),
+    KillRequested(),
+    GateOpened(),
+    ScopeEmptied(),
+    DeadlinePassed(),
+)
+
+Moves = dict[tuple[Phase, type], set[Phase]]
+
+
+class _Place(NamedTuple):
+    """Hold where the exploration is: a service, its state, and whether its program runs."""
+
+    spec: ServiceSpec
+    state: ServiceState
+    executed: bool = False
+
+    def key(self) -> object:
+        """Return what decides where this can lead: no numbers, and of moments which there are."""
+        state = self.state
+        moments = (state.start_by, state.ready_at_due, state.max_run_by, state.kill_by)
+        return (
+            self.spec.name, self.executed, state.phase, state.wanted, state.pid, state.stop_cause,
+            state.start_queued, state.step, state.forced, state.unkillable, state.ended,
+            bool(state.attempt), bool(state.starts), *map(math.isfinite, moments),
+        )  # fmt: skip
+
+
+def explore() -> Moves:
+    """Return where each event can lead from each phase, the phase itself included."""
+    moves: Moves = defaultdict(set)
+    places = deque(_Place(spec, ServiceState()) for spec in _SPECS)
+    known = {place.key() for place in places}
+    while places:
+        place = places.popleft()
+        for event in _possible(place):
+            for held in (None, "start_concurrency"):
+                following = _follow(place, event, held)
+                moves[place.state.phase, type(event)].add(following.state.phase)
+                if following.key() not in known:
+                    known.add(following.key())
+                    places.append(following)
+    return moves
+
+
+def _possible(place: _Place) -> Iterator[Event]:
+    """List what can happen next; the answer to a spawn comes before anything else."""
+    state = place.state
+    if state.phase is Phase.STARTING and state.pid is None:
+        yield Spawned(1, 0.0)
+        yield SpawnFailed("fork", "", "EAGAIN")
+        yield SpawnFailed("exec", "/bin/a", "ENOENT")
+        return
+    yield from _AT_ANY_TIME
+    if state.pid is not None and place.executed:
+        for code in (0, 1):
+            for scope_empty in (True, False):
+                yield ProcessExited(Exited(code), Usage(), scope_empty)
+    elif state.pid is not None:
+        yield Executed()
+        yield SpawnFailed("exec", "/bin/a", "ENOENT")
+
+
+def _follow(place: _Place, event: Event, held: str | None) -> _Place:
+    now = place.state.deadline if isinstance(event, DeadlinePassed) else place.state.since
+    if not math.isfinite(now):
+        now = place.state.since
+    state = step(place.spec, place.state, event, now, 0.0, held).state
+    executed = state.pid is not None and (place.executed or isinstance(event, Executed))
+    return _Place(place.spec, state, executed)
+
+
+# -- the page -------------------------------------------------------------------------------------
+
+_INTRO = """\
+# Phases
+
+Drawn from the machine in `supervisord_pidfd/core/lifecycle.py` by
+`python -m tests.support.states`, which tries every event on every state it can reach; a test keeps
+the two in step.
+"""
+_WANTED = """\
+Beside the phase a service has what is *wanted*, `up` or `down`. A restart is "stopping, and wanted
+up".
+"""
+_TABLE = """\
+Where each event can lead. `·`: the phase stays, though the event may have its effect. Nothing: the
+event cannot happen there, and telling it is a bug of whoever did. A deadline is the earliest moment
+of the state, so what it means depends on the phase.
+"""
+
+
+def page() -> str:
+    """Return the text of `docs/states.md`."""
+    moves = explore()
+    phases = "\n".join(f"| `{phase}` | {meaning} |" for phase, meaning in PHASES.items())
+    told = "\n".join(f"| {name} | {meaning} |" for name, meaning in EVENTS.values())
+    return "\n".join(
+        [
+            _INTRO,
+            f"| phase | meaning |\n|---|---|\n{phases}\n",
+            _WANTED,
+            f"```mermaid\nstateDiagram-v2\n{_diagram(moves)}\n```\n",
+            "## Events\n",
+            f"| event | it says |\n|---|---|\n{told}\n",
+            _TABLE,
+            _matrix(moves),
+        ]
+    )
+
+
+def _diagram(moves: Moves) -> str:
+    causes: dict[tuple[Phase, Phase], list[str]] = defaultdict(list)
+    for kind, (name, _) in EVENTS.items():
+        for before in Phase:
+            for after in moves.get((before, kind), set()) - {before}:
+                causes[before, after].append(name)
+    edges = [
+        f"    {before} --> {after}: {', '.join(causes[before, after])}"
+        for before in Phase
+        for after in Phase
+        if (before, after) in causes
+    ]
+    return "\n".join(["    [*] --> stopped", *edges])
+
+
+def _matrix(moves: Moves) -> str:
+    head = "| | " + " | ".join(Phase) + " |\n" + "|---" * (len(Phase) + 1) + "|\n"
+    rows = [
+        f"| {name} | " + " | ".join(_cell(moves, phase, kind) for phase in Phase) + " |\n"
+        for kind, (name, _) in EVENTS.items()
+    ]
+    return head + "".join(rows)
+
+
+def _cell(moves: Moves, phase: Phase, kind: type) -> str:
+    if kind not in TABLE[phase]:
+        return ""
+    reached = moves[phase, kind]
+    return ", ".join("·" if after is phase else after for after in Phase if after in reached)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

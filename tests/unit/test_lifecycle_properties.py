@@ -1,0 +1,569 @@
+"""The service machine under a perfect shell: whatever comes in whatever order, its laws hold.
+
+The shell is what `service.py` is meant to be, over processes that are data. It answers each
+`Spawn`, delivers signals, tells each end once and each moment when it comes; the laws are checked
+after every step and after every rule.
+"""
+
+import math
+from collections import Counter, deque
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from supervisord_pidfd.core.actions import EndDaemon, Signal, Spawn
+from supervisord_pidfd.core.events import (
+    DeadlinePassed,
+    Executed,
+    GateOpened,
+    KillRequested,
+    ProcessExited,
+    ResetRequested,
+    RestartRequested,
+    ScopeEmptied,
+    Spawned,
+    SpawnFailed,
+    StartRequested,
+    StopRequested,
+)
+from supervisord_pidfd.core.exitstatus import Cause, Ends, Exited, Signaled, Unknown, Usage
+from supervisord_pidfd.core.lifecycle import (
+    PHASE_NOTICES,
+    TABLE,
+    Phase,
+    ServiceState,
+    Wanted,
+    phase_told,
+    step,
+)
+from supervisord_pidfd.core.notices import (
+    ServiceExited,
+    ServiceGaveUp,
+    ServiceReady,
+    ServiceRestartScheduled,
+    ServiceSpawned,
+    ServiceSpawnFailed,
+    ServiceStarting,
+    ServiceStopped,
+    ServiceStopping,
+    ServiceWaiting,
+)
+from supervisord_pidfd.core.spec import (
+    BackoffSpec,
+    LimitAction,
+    RestartPolicy,
+    Scope,
+    ServiceType,
+    StartLimitSpec,
+    StopSpec,
+    StopStep,
+)
+from tests.support.machine import web
+
+INT, KILL, CONT, TERM = 2, 9, 18, 15
+HOST_FAULTS = {"EAGAIN", "ENOMEM", "EMFILE", "ENFILE"}
+WITH_PROCESS = {Phase.STARTING, Phase.RUNNING, Phase.STOPPING}
+MAY_BE_UNWANTED = {Phase.STOPPED, Phase.STOPPING, Phase.EXITED, Phase.FAILED}
+WITHOUT_MOMENT = {Phase.STOPPED, Phase.WAITING, Phase.EXITED, Phase.FAILED}
+TELLERS = {
+    Phase.STOPPED: {ServiceStopped},
+    Phase.WAITING: {ServiceWaiting},
+    Phase.STARTING: {ServiceStarting},
+    Phase.RUNNING: {ServiceReady},
+    Phase.STOPPING: {ServiceStopping},
+    Phase.BACKOFF: {ServiceRestartScheduled},
+    Phase.EXITED: {ServiceExited, ServiceStopped},
+    Phase.FAILED: {ServiceGaveUp},
+}
+
+STOPS = st.builds(
+    StopSpec,
+    steps=st.sampled_from(
+        [
+            (StopStep(TERM, 10.0),),
+            (StopStep(TERM, 3.0), StopStep(INT, 2.0)),
+            (StopStep(TERM, math.inf),),
+            (StopStep(KILL, 1.0),),
+            (StopStep(TERM, 0.0), StopStep(KILL, 0.0)),
+        ]
+    ),
+    scope=st.sampled_from(Scope),
+    keep_leftovers=st.booleans(),
+)
+BACKOFFS = st.builds(
+    BackoffSpec,
+    delay=st.sampled_from([0.0, 0.1, 5.0]),
+    factor=st.sampled_from([1.0, 2.0]),
+    max_delay=st.sampled_from([0.05, 30.0]),
+    jitter=st.sampled_from([0.0, 0.1, 1.0]),
+    reset_after=st.sampled_from([0.0, 20.0]),
+)
+LIMITS = st.builds(
+    StartLimitSpec,
+    burst=st.sampled_from([0, 1, 3]),
+    interval=st.sampled_from([10.0, 600.0]),
+    action=st.sampled_from(LimitAction),
+)
+SPECS = st.builds(
+    web,
+    type=st.sampled_from(ServiceType),
+    restart=st.sampled_from(RestartPolicy),
+    start_timeout=st.sampled_from([5.0, math.inf]),
+    runtime_max=st.sampled_from([20.0, math.inf]),
+    ready_delay=st.sampled_from([0.0, 2.0]),
+    stop=STOPS,
+    success=st.sampled_from([Ends((0,), (1, INT, TERM, 13)), Ends((0,))]),
+    restart_prevent=st.sampled_from([Ends(), Ends((3,), (KILL,))]),
+    restart_force=st.sampled_from([Ends(), Ends((4, 0))]),
+    backoff=BACKOFFS,
+    start_limit=LIMITS,
+    critical=st.booleans(),
+    main=st.booleans(),
+)
+STATUSES = st.sampled_from([0, 1, 3, 4]).map(Exited) | st.sampled_from(
+    [Signaled(TERM), Signaled(KILL), Signaled(11, core=True), Unknown("stolen")]
+)
+ROLLS = st.sampled_from([0.0, 0.5, 0.999])
+
+
+class Process:
+    """Be a process of the service: it obeys signals, or some of them."""
+
+    def __init__(self, run, *, main, deaf=False, unkillable=False):
+        self.run = run
+        self.main = main
+        self.deaf = deaf
+        self.unkillable = unkillable
+        self.executed = False
+
+    def is_ended_by(self, signum):
+        if self.unkillable:
+            return False
+        return signum == KILL or (not self.deaf and signum != CONT)
+
+
+class Behaviour:
+    """Hold how spawns go: those in `fails` with an errno name, the following as the others say."""
+
+    def __init__(self, fails=(), executes="at once", deaf=False, children=0, unkillable=False):
+        self.fails = list(fails)
+        self.executes = executes
+        self.deaf = deaf
+        self.children = children
+        self.unkillable = unkillable
+
+
+BEHAVIOURS = st.builds(
+    Behaviour,
+    fails=st.lists(st.sampled_from(["ENOENT", "EAGAIN", "ENOMEM"]), max_size=4),
+    executes=st.sampled_from(["at once", "at once", "later"]),
+    deaf=st.booleans(),
+    children=st.integers(0, 2),
+    unkillable=st.sampled_from([False, False, False, True]),
+)
+
+
+class Shell:
+    """Carry out what the machine demands, over processes that are data; check each step."""
+
+    def __init__(self, spec):
+        self.spec = spec
+        self.state = ServiceState()
+        self.now = 1000.0
+        self.roll = 0.0
+        self.held = None
+        self.behaviour = Behaviour()
+        self.processes = []
+        self.queue = deque()
+        self.inputs = []
+        self.steps = []
+        # what the laws are checked by
+        self.spawned = {}
+        self.told_spawned = Counter()
+        self.told_end = Counter()
+        self.automatic = False
+        self.automatic_starts = []
+        self.scheduled = None
+        self.statuses = [None]
+
+    # -- the shell
+
+    def post(self, *events):
+        self.queue.extend(events)
+        while self.queue:
+            self._take(self.queue.popleft())
+
+    def _take(self, event):
+        assert type(event) in TABLE[self.state.phase], f"{event} in {self.state.phase}"
+        before = self.state
+        inputs = (self.spec, before, event, self.now, self.roll, self.held)
+        done = step(*inputs)
+        self.inputs.append(inputs)
+        self.steps.append(done)
+        self.state = done.state
+        self._check(before, event, done)
+        for action in done.actions:
+            self._act(action)
+
+    def _act(self, action):
+        match action:
+            case Spawn():
+                self._spawn()
+            case Signal(signum, whole, then_continue):
+                assert then_continue is (signum != KILL)
+                self.signal(signum, whole=whole)
+            case EndDaemon(code):
+                assert self.spec.main or self.spec.critical or code == 10
+
+    def _spawn(self):
+        assert self.processes == [], "two processes of one service"
+        run, how = self.state.run, self.behaviour
+        if how.fails:
+            self.queue.appendleft(SpawnFailed("exec", "/srv/web", how.fails.pop()))
+            return
+        main = Process(run, main=True, deaf=how.deaf, unkillable=how.unkillable)
+        self.processes = [main]
+        self.processes += [Process(run, main=False, deaf=how.deaf) for _ in range(how.children)]
+        first = [Spawned(100 + run, 0.001)]
+        if how.executes == "at once":
+            main.executed = True
+            first.append(Executed())
+        self.queue.extendleft(reversed(first))
+
+    @property
+    def main(self):
+        return next((process for process in self.processes if process.main), None)
+
+    def signal(self, signum, *, whole):
+        for process in tuple(self.processes):
+            if (whole or process.main) and process.is_ended_by(signum):
+                self.end(process, Signaled(signum))
+
+    def end(self, process, status):
+        """Let a process end; the machine is told as the reaper would tell it."""
+        if process not in self.processes:  # a signal before it ended it too
+            return
+        self.processes.remove(process)
+        if process.main and process.executed:
+            empty = not self.processes or self.spec.stop.scope is Scope.PROCESS
+            if empty or self.spec.stop.keep_leftovers:
+                self.processes = []  # whoever is left is not ours any more
+            self.statuses.append(status)
+            self.queue.append(ProcessExited(status, Usage(), empty))
+        elif process.main:
+            self.processes = []  # it has no children before it executed anything
+            self.queue.append(SpawnFailed("exec", "/srv/web", "SIGTERM before exec"))
+        elif not self.processes:
+            self.queue.append(ScopeEmptied())
+
+    def advance(self, seconds):
+        """Let time pass; each moment is told when it comes."""
+        until = self.now + seconds
+        for _ in range(1000):
+            if self.state.deadline > until:
+                break
+            self.now = max(self.now, self.state.deadline)
+            self.post(DeadlinePassed())
+        else:
+            raise AssertionError("the machine spins")
+        self.now = until
+
+    # -- the laws of a step
+
+    def _check(self, before, event, done):
+        after = done.state
+        self._check_notices(before, after, done.notices)
+        self._follow_automatic(before, event, after)
+        for notice in done.notices:
+            match notice:
+                case ServiceRestartScheduled():
+                    self._check_delay(notice)
+                case ServiceGaveUp():
+                    self._check_gave_up(notice, before)
+                case ServiceSpawned():
+                    self.told_spawned[after.run] += 1
+                case ServiceExited() | ServiceSpawnFailed():
+                    self.told_end[before.run] += 1
+                    self.spawned[before.run] = "ended"
+        if Spawn() in done.actions:
+            self._check_spawn(before, after, done.actions)
+
+    def _check_notices(self, before, after, notices):
+        kinds = [type(notice) for notice in notices if type(notice) in PHASE_NOTICES]
+        if before.phase is after.phase:
+            assert set(kinds) <= {ServiceExited}
+            return
+        teller = type(phase_told(notices))
+        assert teller in TELLERS[after.phase]
+        assert set(kinds) <= {teller, ServiceExited}
+        assert kinds.count(teller) == 1
+
+    def _check_spawn(self, before, after, actions):
+        assert actions.count(Spawn()) == 1
+        assert (after.phase, after.wanted, after.pid) == (Phase.STARTING, Wanted.UP, None)
+        assert after.run == before.run + 1
+        assert after.run not in self.spawned
+        assert all(how == "ended" for how in self.spawned.values())
+        self.spawned[after.run] = "begun"
+
+    def _follow_automatic(self, before, event, after):
+        """Know by ourselves which starts are automatic and counted, and hold the limit to them."""
+        limit = self.spec.start_limit
+        if after.phase is Phase.BACKOFF and before.phase is not Phase.BACKOFF:
+            end = after.last_exit
+            fault = end.cause is Cause.SPAWN_ERROR and end.error in HOST_FAULTS
+            self.automatic = not fault
+        if isinstance(event, ResetRequested) or (
+            isinstance(event, StartRequested | RestartRequested) and before.phase is Phase.FAILED
+        ):
+            self.automatic_starts = []
+        if isinstance(event, StartRequested | RestartRequested | StopRequested | ResetRequested):
+            self.automatic = False
+        if after.phase is Phase.STARTING and before.phase is not Phase.STARTING:
+            if self.automatic:
+                self.automatic_starts.append(self.now)
+            self.automatic = False
+        recent = [at for at in self.automatic_starts if self.now - at < limit.interval]
+        if limit.burst and limit.action is not LimitAction.SLOW_RETRY:
+            assert len(recent) <= limit.burst
+
+    def _check_delay(self, notice):
+        backoff, limit = self.spec.backoff, self.spec.start_limit
+        slow = limit.interval / limit.burst if limit.burst else 0.0
+        least = 0.1 if notice.cause == "spawn_error" else 0.0
+        if limit.action is LimitAction.SLOW_RETRY:
+            least = max(least, slow)
+        assert 0 <= notice.delay_s <= max(backoff.max_delay * (1 + backoff.jitter), least)
+        last = self.scheduled
+        if last is not None and notice.attempt == last.attempt + 1 and last.delay_s > least:
+            assert notice.delay_s >= last.delay_s / (1 + backoff.jitter) - 1e-9
+        else:
+            assert notice.attempt == 1 or (last and notice.attempt == last.attempt + 1)
+        self.scheduled = notice
+
+    def _check_gave_up(self, notice, before):
+        status = self.statuses[-1] if notice.cause != "spawn_error" else None
+        match notice.reason:
+            case "prevented":
+                assert self.spec.restart_prevent.includes(status)
+            case "limit":
+                limit = self.spec.start_limit
+                recent = [at for at in self.automatic_starts if self.now - at < limit.interval]
+                assert len(recent) == limit.burst > 0
+            case "policy":
+                assert notice.cause != "success"
+                assert self.spec.restart not in {
+                    RestartPolicy.ALWAYS,
+                    RestartPolicy.UNLESS_STOPPED,
+                }
+            case _:
+                raise AssertionError(notice.reason)
+        assert before.wanted is Wanted.UP
+
+
+class Lifecycle(RuleBasedStateMachine):
+    @initialize(spec=SPECS)
+    def begin(self, spec):
+        self.shell = Shell(spec)
+
+    @property
+    def state(self):
+        return self.shell.state
+
+    # -- what happens
+
+    @rule()
+    def start(self):
+        self.shell.post(StartRequested("operator:0"))
+
+    @rule(budget=st.sampled_from([math.inf, 3.0, 0.0]))
+    def stop(self, budget):
+        self.shell.post(StopRequested("operator:0", kill_by=self.shell.now + budget))
+
+    @rule(cause=st.sampled_from([Cause.OPERATOR, Cause.CONFIG, Cause.HEALTH]))
+    def restart(self, cause):
+        self.shell.post(RestartRequested("operator:0", cause))
+
+    @rule()
+    def reset(self):
+        self.shell.post(ResetRequested("operator:0"))
+
+    @rule()
+    def hasten(self):
+        self.shell.post(KillRequested())
+
+    @rule(held=st.sampled_from([None, None, "start_concurrency"]))
+    def gate(self, held):
+        self.shell.held = held
+        self.shell.post(GateOpened())
+
+    @rule(statuses=st.lists(STATUSES, min_size=1, max_size=4))
+    def crash_in_a_row(self, statuses):
+        """End each run as soon as there is one."""
+        for status in statuses:
+            self.shell.end(self.shell.main, status)
+            self.shell.post()
+            self.shell.advance(0.1)
+
+    @rule(behaviour=BEHAVIOURS, roll=ROLLS)
+    def behave(self, behaviour, roll):
+        self.shell.behaviour = behaviour
+        self.shell.roll = roll
+
+    @precondition(lambda self: self.shell.main is not None)
+    @rule(status=STATUSES)
+    def main_ends(self, status):
+        self.shell.end(self.shell.main, status)
+        self.shell.post()
+
+    @precondition(lambda self: len(self.shell.processes) > 1)
+    @rule()
+    def child_ends(self):
+        self.shell.end(self.shell.processes[-1], Exited(0))
+        self.shell.post()
+
+    @precondition(lambda self: self.shell.processes and self.shell.main is None)
+    @rule()
+    def leftover_ends(self):
+        self.shell.end(self.shell.processes[-1], Exited(0))
+        self.shell.post()
+
+    @precondition(lambda self: self.shell.main is not None and not self.shell.main.executed)
+    @rule()
+    def executes(self):
+        self.shell.main.executed = True
+        self.shell.post(Executed())
+
+    @rule(seconds=st.sampled_from([0.0, 0.5, 4.0, 30.0, 700.0]))
+    def advance(self, seconds):
+        self.shell.advance(seconds)
+
+    @precondition(lambda self: math.isfinite(self.state.deadline))
+    @rule()
+    def advance_to_deadline(self):
+        self.shell.advance(max(0.0, self.state.deadline - self.shell.now))
+
+    @rule()
+    def hint(self):
+        """Tell what is told late or twice: moments that are not due."""
+        before = self.state
+        self.shell.post(DeadlinePassed())
+        if before.deadline > self.shell.now:
+            assert self.state == before
+
+    # -- the laws
+
+    @invariant()
+    def a_main_process_exists_exactly_where_the_state_says_so(self):
+        main = self.shell.main
+        assert self.state.has_process is (main is not None)
+        if main is not None:
+            assert self.state.pid == 100 + main.run
+            assert self.state.phase in WITH_PROCESS
+        if self.shell.processes:
+            assert self.state.phase in WITH_PROCESS
+        if self.state.phase in {Phase.STARTING, Phase.RUNNING}:
+            assert main is not None
+
+    @invariant()
+    def what_is_not_wanted_is_down_or_on_its_way(self):
+        if self.state.wanted is Wanted.DOWN:
+            assert self.state.phase in MAY_BE_UNWANTED
+
+    @invariant()
+    def a_phase_that_passes_has_its_date(self):
+        state, spec = self.state, self.shell.spec
+        match state.phase:
+            case Phase.STARTING if math.isfinite(min(spec.start_timeout, spec.runtime_max)):
+                assert math.isfinite(state.deadline)
+            case Phase.STOPPING if math.isfinite(spec.stop.timeout) or state.forced:
+                assert math.isfinite(state.deadline)
+            case Phase.BACKOFF:
+                assert state.deadline == state.next_start_at < math.inf
+            case Phase.RUNNING:
+                assert state.deadline == state.max_run_by
+            case phase if phase in WITHOUT_MOMENT:
+                assert state.deadline == math.inf
+
+    @invariant()
+    def a_stop_leaves_no_trace(self):
+        state = self.state
+        if state.phase is not Phase.STOPPING:
+            assert (state.ended, state.stop_cause) == (None, None)
+            assert not any((state.forced, state.start_queued, state.unkillable))
+
+    @invariant()
+    def each_run_is_told_once_and_ends_once(self):
+        shell = self.shell
+        assert all(count == 1 for count in shell.told_spawned.values())
+        for run, how in shell.spawned.items():
+            assert shell.told_end[run] == (how == "ended")
+        running = {run for run, how in shell.spawned.items() if how == "begun"}
+        assert running == ({self.state.run} if shell.main is not None else set())
+
+    @invariant()
+    def the_window_is_no_longer_than_the_burst(self):
+        assert len(self.state.starts) <= self.shell.spec.start_limit.burst
+
+    # -- in the end
+
+    def teardown(self):
+        if not hasattr(self, "shell"):
+            return
+        self._a_stop_ends_it()
+        self._a_start_of_what_behaves_gets_there()
+        assert [step(*inputs) for inputs in self.shell.inputs] == self.shell.steps
+
+    def _a_stop_ends_it(self):
+        shell = self.shell
+        for process in shell.processes:
+            process.unkillable = False
+        shell.post(StopRequested("shutdown", kill_by=shell.now + 5))
+        spawned = len(shell.spawned)
+        shell.advance(5 + 1 + 1)
+        if shell.processes and shell.spec.stop.scope is Scope.PROCESS:
+            raise AssertionError("a process of the scope outlived its stop")
+
+        assert shell.processes == []
+        assert self.state.phase in {Phase.STOPPED, Phase.EXITED, Phase.FAILED}
+        shell.advance(10_000)
+        assert len(shell.spawned) == spawned
+
+    def _a_start_of_what_behaves_gets_there(self):
+        shell = self.shell
+        shell.held = None
+        shell.behaviour = Behaviour()
+        shell.post(StartRequested("operator:0"))
+        shell.advance(shell.spec.ready_delay)
+
+        if shell.spec.type is ServiceType.SIMPLE:
+            assert self.state.phase is Phase.RUNNING
+        else:
+            shell.end(shell.main, Exited(0))
+            shell.post()
+            restarted = shell.spec.restart in {
+                RestartPolicy.ALWAYS,
+                RestartPolicy.UNLESS_STOPPED,
+                RestartPolicy.ON_SUCCESS,
+            } or shell.spec.restart_force.includes(Exited(0))
+            assert (self.state.phase is Phase.EXITED) is not restarted
+
+
+def test_the_laws_hold_whatever_happens():
+    run_state_machine_as_test(
+        Lifecycle,
+        settings=settings(
+            max_examples=300,
+            stateful_step_count=50,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )
