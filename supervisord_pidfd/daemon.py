@@ -17,6 +17,7 @@ from supervisord_pidfd import __version__, host, signals, sysabi
 from supervisord_pidfd.applying import Applying, Loader, Outcome
 from supervisord_pidfd.clock import SystemClock
 from supervisord_pidfd.config import child as config_child
+from supervisord_pidfd.config import paths
 from supervisord_pidfd.core.exitstatus import ExitStatus
 from supervisord_pidfd.core.metrics import Tally
 from supervisord_pidfd.core.notices import (
@@ -180,7 +181,7 @@ class Daemon:
         options, process = self._options, self._process
         file = options.file
         if file is None and not options.single:
-            file = host.default_config(process.environ, process.uid)
+            file = paths.default_file(process.uid, process.environ)
         request = config_child.Request(
             file=file,
             overrides=options.overrides,
@@ -188,8 +189,8 @@ class Daemon:
             uid=process.uid,
             pid1=self._pid1,
             start_dir=process.start_dir,
-            runtime_dir=host.default_runtime_dir(process.environ, process.uid),
-            log_dir=host.default_log_dir(process.environ, process.uid),
+            runtime_dir=paths.default_runtime_dir(process.uid, process.environ),
+            log_dir=paths.default_log_dir(process.uid, process.environ),
             max_files=process.files.hard,
         )
         return config_child.start_loading(request)
@@ -309,7 +310,7 @@ class Daemon:
         if self._options.single:
             return
         process = self._process
-        path = spec.runtime_dir or host.default_runtime_dir(process.environ, process.uid)
+        path = spec.runtime_dir or paths.default_runtime_dir(process.uid, process.environ)
         if path is None:
             return
         try:

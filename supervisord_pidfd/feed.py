@@ -196,12 +196,12 @@ class Feed:
 class LogChannel:
     """Lend each logger the read end of the log pipe. Borrows the descriptor."""
 
-    def __init__(self, read_end: int) -> None:
-        self._read_end = read_end
+    def __init__(self, lend: Callable[[], int]) -> None:
+        self._lend = lend
 
     def open(self) -> int:
         """Return the read end."""
-        return self._read_end
+        return self._lend()
 
     def handed_over(self) -> None:
         """Keep our copy: what is in the pipe outlives this logger."""

@@ -38,7 +38,7 @@ class Process(NamedTuple):
 
 def take_over() -> Process:
     """Make this process safe to be a daemon: descriptors, umask, the limit on files."""
-    environ = dict(os.environ)
+    environ = _environment()
     try:
         start_dir = os.getcwd()
     except OSError:
@@ -47,6 +47,16 @@ def take_over() -> Process:
     close_inherited(null)
     os.umask(UMASK)
     return Process(environ, start_dir, null, raise_file_limit(), os.geteuid())
+
+
+def _environment() -> dict[str, str]:
+    """Return what we were started with: without a locale, Python adds LC_CTYPE to it (PEP 538)."""
+    environ = dict(os.environ)
+    if "LC_CTYPE" in environ:
+        with contextlib.suppress(OSError), open("/proc/self/environ", "rb") as given:
+            if not any(pair.startswith(b"LC_CTYPE=") for pair in given.read().split(b"\0")):
+                del environ["LC_CTYPE"]
+    return environ
 
 
 def open_standard_files() -> int:
@@ -62,6 +72,7 @@ def open_standard_files() -> int:
             os.fstat(fd)
         except OSError:
             os.dup2(null, fd)
+        os.set_inheritable(fd, True)  # /dev/null may have landed there by itself, close-on-exec
     os.set_inheritable(null, False)
     return null
 
@@ -101,34 +112,6 @@ def resident_bytes() -> int:
             return int(statm.read().split()[1]) * resource.getpagesize()
     except (OSError, ValueError, IndexError):
         return 0
-
-
-def default_config(environ: Mapping[str, str], uid: int) -> str:
-    """Return the file that is read when none is named."""
-    if uid == 0:
-        return "/etc/supervisord-pidfd/supervisord.toml"
-    base = environ.get("XDG_CONFIG_HOME") or os.path.join(_home(environ), ".config")
-    return os.path.join(base, "supervisord-pidfd", "supervisord.toml")
-
-
-def default_runtime_dir(environ: Mapping[str, str], uid: int) -> str | None:
-    """Return where sockets and the lock go, None if this user has no such place."""
-    if uid == 0:
-        return "/run/supervisord-pidfd"
-    base = environ.get("XDG_RUNTIME_DIR")
-    return os.path.join(base, "supervisord-pidfd") if base else None
-
-
-def default_log_dir(environ: Mapping[str, str], uid: int) -> str:
-    """Return where log files go."""
-    if uid == 0:
-        return "/var/log/supervisord-pidfd"
-    base = environ.get("XDG_STATE_HOME") or os.path.join(_home(environ), ".local", "state")
-    return os.path.join(base, "supervisord-pidfd", "log")
-
-
-def _home(environ: Mapping[str, str]) -> str:
-    return environ.get("HOME") or "/"
 
 
 class RuntimeDirectory:

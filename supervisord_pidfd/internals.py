@@ -49,7 +49,7 @@ class Internals:
         # Not TERM: a logger that has just been started would die of it, and the last events with it.
         stop = StopSpec(steps=(StopStep(signal.SIGCONT, STOP_TIMEOUT),))
         spec = spec._replace(stop=stop)
-        self._start(spec, LogChannel(pipe.read_end))
+        self._start(spec, LogChannel(pipe.lend))
 
     def end_logger(self, within: float) -> None:
         """Let the logger end: it leaves at end of file, or is killed."""

@@ -97,9 +97,7 @@ class Orphans:
             found += self._read_on(b"", is_known, rewind=True)
         return found
 
-    def _read_on(
-        self, text: bytes, is_known: Callable[[int], bool], *, rewind: bool
-    ) -> list[int]:
+    def _read_on(self, text: bytes, is_known: Callable[[int], bool], *, rewind: bool) -> list[int]:
         """Read on after `text`, which is from here, and note who is new."""
         assert self._fd is not None  # noqa: S101 - `look` has asked
         if rewind:

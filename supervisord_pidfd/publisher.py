@@ -40,23 +40,66 @@ class Published(NamedTuple):
     told: Told
 
 
+def _make_pipe() -> tuple[int, int]:
+    """Make a pipe whose write end never blocks."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(write_end, False)
+    with contextlib.suppress(OSError):  # more than fs.pipe-max-size for this user: 64 KiB do
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return read_end, write_end
+
+
 class LogPipe:
     """Send lines to the logger without ever waiting. Owns both ends of the pipe.
 
-    The read end is kept, so that what is in the pipe outlives a logger, and the next one reads on.
+    The read end is kept, so that what is in the pipe outlives a logger: the next one gets it, in a
+    pipe of its own that begins with the opening, as every logger expects.
     """
 
     def __init__(self, loop: Loop) -> None:
-        self.read_end, self._write_end = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._write_end, False)
-        with contextlib.suppress(OSError):  # more than fs.pipe-max-size for this user: 64 KiB do
-            fcntl.fcntl(self._write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self.read_end, self._write_end = _make_pipe()
+        self._lent = False
         self._loop = loop
         self._queue: deque[bytes] = deque([OPENING])
         self._queued = len(OPENING)
         self._waiting = False
         self._finishing = False
         self.lost = 0
+
+    def lend(self) -> int:
+        """Return the read end for the logger that is about to start.
+
+        Raises:
+            OSError: Its predecessor's pipe cannot be replaced, for want of descriptors.
+        """
+        if self._lent and self._write_end >= 0:
+            self._renew()
+        self._lent = True
+        return self.read_end
+
+    def _renew(self) -> None:
+        ends = _make_pipe()
+        left = self._unread()
+        self._queue.appendleft(OPENING + left)
+        self._queued += len(OPENING) + len(left)
+        if self._waiting:
+            self._wait(on=False)
+        self._loop.close_later(self._write_end)
+        os.close(self.read_end)
+        self.read_end, self._write_end = ends
+
+    def _unread(self) -> bytes:
+        """Take back what the last logger left; of a line that it had half read the rest is lost."""
+        os.set_blocking(self.read_end, False)
+        left = b""
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self.read_end, PIPE_BYTES):
+                left += chunk
+        left = left.removeprefix(OPENING)
+        if left and not left.startswith(b"{"):
+            left = left.partition(b"\n")[2]
+            self.lost += 1
+        return left
 
     def finish(self) -> None:
         """Close the write end as soon as all that is queued was sent."""

@@ -51,15 +51,15 @@ class Child:
     """Be one spawned process, from its spawn until its scope is empty.
 
     `ahead`, if set, is told the status while the child is still a zombie: the moment to start what
-    follows it, because whatever it left behind is known by then. `leads_group` turns true when the child is known to have its own process group: before that a
-    group signal would hit ours. `leftover_signal` is what the rest of its group gets when it ends
-    and no later signal can reach them (0: nothing).
+    follows it, because whatever it left behind is known by then. `leads_group` turns true when the
+    child is known to have its own process group: before that a group signal would hit ours.
+    `leftover_signal` is what the rest of its group gets when it ends and no later signal can reach
+    them (0: nothing).
     """
 
     __slots__ = (
-        "floor_rss", "leads_group", "leftover_signal", "on_exit", "pid", "pidfd", "reaped",
-        "traced",
-        "ahead",
+        "ahead", "floor_rss", "leads_group", "leftover_signal", "on_exit", "pid", "pidfd",
+        "reaped", "traced",
     )  # fmt: skip
 
     def __init__(self, pid: int, on_exit: OnExit, *, leads_group: bool, floor_rss: int) -> None:

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
             "format": 1, "ok": good, "services": reply.service_count, "files": list(reply.files),
             "problems": [as_json(problem) for problem in problems],
         }  # fmt: skip
-        sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(answer) + "\n")
         return OK if good else INVALID
     if problems:
         sys.stderr.write(render(problems))

@@ -30,7 +30,7 @@ __all__ = [
 DEADLINE_S = 30.0
 """How long the core gives a child before it kills it."""
 MAX_MEMORY = 512 << 20
-MAX_CPU_S = 20
+MAX_CPU_S = 10
 MAX_REPLY = 64 << 20
 CHANNEL_VERSION = 1
 

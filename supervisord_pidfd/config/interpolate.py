@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 
 MAX_RESULT = 1 << 20
+MAX_DEPTH = 100
 
 _REFERENCE = re.compile(r"\$\$|\$\{([^{}]*)\}")
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)(?::-(.*))?", re.DOTALL)
@@ -77,6 +78,7 @@ class Variables:
         self._weaker = weaker
         self._inherited = inherited
         self._known: dict[str, str] = {}
+        self._failed: dict[str, ValueError] = {}
         self._open: list[str] = []
 
     def lookup(self, name: str) -> str | None:
@@ -95,15 +97,22 @@ class Variables:
         """Return the value of a variable of the service's `environment`, filled in.
 
         Raises:
-            UndefinedError, ValueError: As `fill_in`.
-            RingError: Values name each other.
+            UndefinedError, ValueError: As `fill_in`; or they name each other too deeply.
+            RingError: Values name each other in a ring.
         """
+        if len(self._open) > MAX_DEPTH:
+            raise ValueError(f"variables that name each other more than {MAX_DEPTH} deep")
         if name in self._open:
             raise RingError((*self._open[self._open.index(name) :], name))
         if name not in self._known:
+            if name in self._failed:
+                raise self._failed[name]
             self._open.append(name)
             try:
                 self._known[name] = fill_in(self._written[name], self.lookup)
+            except ValueError as error:
+                self._failed[name] = error
+                raise
             finally:
                 self._open.pop()
         return self._known[name]

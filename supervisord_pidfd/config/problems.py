@@ -71,14 +71,21 @@ def counted(number: int, noun: str) -> str:
 def _rendered(problem: Problem) -> str:
     hint = f" ({problem.hint})" if problem.hint else ""
     place = f"{problem.file}:{problem.line}:{problem.column}"
-    lines = [f"{place}: {problem.severity}: {problem.message}{hint} [{problem.code}]"]
+    lines = [
+        escaped(f"{place}: {problem.severity}: {problem.message}{hint} [{problem.code}]"),
+    ]
     if problem.source is not None:
         margin = f"{problem.line:>5} | "
         # A tab stays a tab, so that the carets stand below their characters.
         lead = "".join("\t" if c == "\t" else " " for c in problem.source[: problem.caret - 1])
         lines += [margin + problem.source, f"{'':>5} | {lead}{'^' * problem.width}"]
-    lines += [f"see also {place}" for place in problem.see_also]
+    lines += [escaped(f"see also {other}") for other in problem.see_also]
     return "\n".join(lines) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Write out control characters, which a name of a file or a value may bring along."""
+    return text if text.isprintable() else "".join(map(_visible, text))
 
 
 def shown(

@@ -186,7 +186,9 @@ class Reader:
                 see_also=Place(source, first),
             )  # fmt: skip
         text = places.text
-        for start, end in places.repeated()[:MAX_DUPLICATES]:
+        if len(places.duplicates) > MAX_DUPLICATES:
+            return text
+        for start, end in places.repeated():
             text = text[:start] + re.sub("[^\n]", " ", text[start:end]) + text[end:]
         return text
 

@@ -1,5 +1,6 @@
 """The texts of a configuration, and the problems found in them, each at its place."""
 
+import bisect
 import re
 from typing import Any, NamedTuple
 
@@ -44,20 +45,27 @@ class Source:
                 equals = line.find("=") + 1
                 return shown(line, span.column, 1, [(equals + 1, len(line) - equals)])
         masks = []
-        for offset, length in self._sensitive():
-            first = max(offset, start)
-            last = min(offset + length, start + len(line))
+        hidden = self._sensitive()
+        at = max(0, bisect.bisect_right(hidden, (start, 0)) - 1)
+        while at < len(hidden) and hidden[at][0] < start + len(line):
+            first = max(hidden[at][0], start)
+            last = min(sum(hidden[at]), start + len(line))
             if first < last:
                 masks.append((first - start + 1, last - first))
+            at += 1
         return shown(line, span.column, span.length, masks)
 
     def _sensitive(self) -> list[tuple[int, int]]:
+        """Return what must not be seen: offsets and lengths, in order, none inside another."""
         if self._hidden is None:
-            self._hidden = [
-                (offset, length)
-                for path, offset, length in self.places.all_values()
-                if is_sensitive(path) and self.places.text[offset] != "{"  # its members are
-            ]
+            self._hidden = []
+            end = 0
+            for path, offset, length in sorted(self.places.all_values(), key=lambda v: v[1:]):
+                # A table is not hidden as such: its members are.
+                is_table = self.places.text[offset : offset + 1] == "{"
+                if offset >= end and not is_table and is_sensitive(path):
+                    self._hidden.append((offset, length))
+                    end = offset + length
         return self._hidden
 
     def place(self, span: Span) -> str:

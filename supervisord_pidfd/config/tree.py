@@ -1,6 +1,7 @@
 """All sources of a configuration as one tree, which knows where each part of it was written."""
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from supervisord_pidfd.config.positions import Path
@@ -129,15 +130,15 @@ def merged(weak: Table, strong: Table) -> Table:
     return result
 
 
-def without(table: Table, path: Path) -> Table:
-    """Return a table without the key that this path leads to, or through, up to a list."""
-    key, *rest = path
-    if key not in table:
-        return table
-    result = dict(table)
-    below = table[str(key)]
-    if rest and isinstance(below, dict) and rest[0] in below:
-        result[str(key)] = without(below, tuple(rest))
-    else:
-        del result[str(key)]
+def without(table: Table, paths: Iterable[Path]) -> Table:
+    """Return a table without the keys that these paths lead to; in a list, without all of it."""
+    result: Table = _copied(table)
+    for path in paths:
+        holder, key = result, path[0]
+        for part in path[1:]:
+            below = holder.get(str(key))
+            if not isinstance(below, dict) or part not in below:
+                break
+            holder, key = below, part
+        holder.pop(str(key), None)
     return result

@@ -111,11 +111,9 @@ class Validator:
                 path = ("defaults", key)
                 message = f"'{key}' cannot stand in [defaults]"
                 self._report.error(self._tree.key(path), "unknown-key", message, key=path)
-                table = without(table, (key,))
+                table = without(table, [(key,)])
         bad = self._problems(model.Service, {**table, **_ANY_COMMAND}, ("defaults",), "[defaults]")
-        for path in bad:
-            table = without(table, path)
-        return table
+        return without(table, bad)
 
     def _table(self, name: str) -> Table:
         table = self._data.get(name, {})
@@ -151,8 +149,7 @@ class Validator:
             bad = self._problems(kind, table, path, label)
         if ("command",) in (place[:1] for place in bad):
             self.broken.add(str(path[-1]))
-        for place in bad:
-            table = without(table, place)
+        table = without(table, bad)
         if kind is model.Service:
             table = {**_ANY_COMMAND, **table}
         try:

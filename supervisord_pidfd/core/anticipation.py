@@ -7,7 +7,7 @@ of these, the shell may start the next run first and ask the machine afterwards.
 twice: the orders are read off the same policy, and a property test holds them against the machine.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from supervisord_pidfd.core.backoff import delay_before
 from supervisord_pidfd.core.exitstatus import (
@@ -59,10 +59,12 @@ def covers(order: StandingOrder, status: ExitStatus, now: float) -> bool:
             return bool((order.core_signals if core else order.signals) >> signum & 1)
         case Unknown():
             return False
+        case _:
+            assert_never(status)
 
 
 def standing_order(spec: ServiceSpec, state: ServiceState, now: float) -> StandingOrder | None:
-    """Work out the order for a run that is up; None where no end is followed by a start at once."""
+    """Work out the order for a run that is up; None where no end starts it again at once."""
     if state.phase is not Phase.RUNNING or state.wanted is not Wanted.UP:
         return None
     if not within_limit(state.starts, spec.start_limit, now):

@@ -1,7 +1,7 @@
 """How a process ended, in waitid(2)'s words, and what that means for policy."""
 
 import enum
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 
 class Exited(NamedTuple):
@@ -72,6 +72,8 @@ class Ends(NamedTuple):
                 return signum in self.signals
             case Unknown():
                 return False
+            case _:
+                assert_never(status)
 
 
 def cause_of(status: ExitStatus, success: Ends) -> Cause:
@@ -85,3 +87,5 @@ def cause_of(status: ExitStatus, success: Ends) -> Cause:
             return Cause.CORE_DUMP if core else Cause.SIGNAL
         case Unknown():
             return Cause.UNKNOWN
+        case _:
+            assert_never(status)

@@ -21,7 +21,7 @@ def ask(world, pids, answers):
     return Identification(world.loop, world.reaper, pids, answers.__setitem__)
 
 
-def leave(world, service, run=1, script='sh -c \'echo "left $$" >&3; kill -STOP $$\' & exit 0'):
+def leave(world, service, run=1, script="sh -c 'echo \"left $$\" >&3; kill -STOP $$' & exit 0"):
     environment = (("SUPERVISORD_SERVICE", service), ("SUPERVISORD_RUN", str(run)))
     # set by a shell: the spawn itself sets its own
     names = " ".join(f"export {name}='{value}';" for name, value in environment)

@@ -95,19 +95,17 @@ def file_of(path, text, mode):
 
 
 @pytest.mark.parametrize(
-    ("text", "mode", "error"),
+    ("it", "error"),
     [
-        (b"#!/bin/sh\n", 0o644, "EACCES"),
-        (b"", 0o755, "ENOEXEC"),
-        (b"no format that a kernel knows\n", 0o755, "ENOEXEC"),
-        (b"#!/no/such/interpreter\n", 0o755, "ENOENT"),
+        ((b"#!/bin/sh\n", 0o644), "EACCES"),
+        ((b"", 0o755), "ENOEXEC"),
+        ((b"no format that a kernel knows\n", 0o755), "ENOEXEC"),
+        ((b"#!/no/such/interpreter\n", 0o755), "ENOENT"),
     ],
     ids=["no permission", "empty", "no format", "no interpreter"],
 )
-def test_a_file_that_is_no_program_is_named_with_its_errno(
-    stage, fast, tmp_path, text, mode, error
-):
-    name = file_of(tmp_path / "it", text, mode)
+def test_a_file_that_is_no_program_is_named_with_its_errno(stage, fast, tmp_path, it, error):
+    name = file_of(tmp_path / "it", *it)
 
     assert facts(stage.attempt(name, fast=fast)) == ("exec", name, error)
 
@@ -360,7 +358,10 @@ def test_a_limit_lowered_under_us_does_not_keep_programs_from_starting(world):
         members="",
         prepare="resource.setrlimit(resource.RLIMIT_NOFILE, (50, 50))",
         fast=True,
-    ).replace("poll = select.poll()", "os.write(3, b'started\\n'); os.waitpid(launched.pid, 0); sys.exit()")
+    ).replace(
+        "poll = select.poll()",
+        "os.write(3, b'started\\n'); os.waitpid(launched.pid, 0); sys.exit()",
+    )
     child = world.spawn(sys.executable, "-I", "-c", code)
 
     assert world.exit_of(child).status == Exited(0)
@@ -450,7 +451,9 @@ def test_a_directory_is_entered_as_the_user(stage, tmp_path):
 
 def test_nice_oom_score_and_processors(stage):
     cpu = min(os.sched_getaffinity(0))
-    script = "nice; cat /proc/self/oom_score_adj; sed -n 's/^Cpus_allowed_list:.//p' /proc/self/status"
+    script = (
+        "nice; cat /proc/self/oom_score_adj; sed -n 's/^Cpus_allowed_list:.//p' /proc/self/status"
+    )
     found = stage.sh(script, nice=7, oom_score_adjust=500, cpu_affinity=(cpu,)).split()
 
     assert found == ["7", "500", str(cpu)]
@@ -468,7 +471,9 @@ def test_a_scheduling_policy(stage):
 )
 def test_limits_are_set(stage, name, flag, soft, hard):
     unit = {"core": 512, "stack": 1024}.get(name, 1)
-    found = stage.sh(f"ulimit -S {flag}; ulimit -H {flag}", limits=(ResourceLimit(name, soft, hard),))
+    found = stage.sh(
+        f"ulimit -S {flag}; ulimit -H {flag}", limits=(ResourceLimit(name, soft, hard),)
+    )
 
     assert found.split() == [str(soft // unit), str(hard // unit)]
 
@@ -524,7 +529,11 @@ def test_a_search_tells_the_most_telling_error(stage, tmp_path, mode, error):
         file_of(tmp_path / "it", b"#!/bin/sh\n", mode)
     environment = (("PATH", f"{tmp_path}:/nonexistent"),)
 
-    assert facts(stage.attempt("it", program=None, environment=environment)) == ("exec", "it", error)
+    assert facts(stage.attempt("it", program=None, environment=environment)) == (
+        "exec",
+        "it",
+        error,
+    )
 
 
 # -- environment ----------------------------------------------------------------------------------
@@ -552,7 +561,9 @@ def test_the_environment_arrives_with_every_byte(stage, fast):
 
 
 def test_the_run_is_counted_in_the_environment(world, fast):
-    recipe = Recipe(specify(SH, "-c", "echo $SUPERVISORD_RUN >&3", fast=fast), world.host, world.announce)
+    recipe = Recipe(
+        specify(SH, "-c", "echo $SUPERVISORD_RUN >&3", fast=fast), world.host, world.announce
+    )
     for run in (1, 2, 77):
         launched = recipe.spawn(run)
         world.exit_of(world.watch(launched.pid))

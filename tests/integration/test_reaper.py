@@ -192,6 +192,8 @@ def test_work_of_one_turn_is_bounded(world):
 
 
 def test_one_crash_in_a_callback_does_not_lose_the_ends_behind_it(world):
+    world.may_crash = True
+
     def crash(child, _status, _usage):
         world.reaper.release(child)
         raise RuntimeError
@@ -363,7 +365,7 @@ def test_a_child_that_epoll_does_not_take_is_tracked_by_sigchld(make_world, reap
 
 
 def test_a_signal_reaches_the_process_or_its_whole_group(world):
-    child = world.sh('sh -c \'echo "member $$" >&3; kill -STOP $$\' & wait')
+    child = world.sh("sh -c 'echo \"member $$\" >&3; kill -STOP $$' & wait")
     word, member = world.heard()
     assert word == "member"
     assert world.reaper.signal(child, signal.SIGTERM, whole_group=False)

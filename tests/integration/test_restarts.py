@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from supervisord_pidfd.core.lifecycle import Phase
+from supervisord_pidfd.orphans import Owner
 from tests.support.lone import Lone, restarting
 from tests.support.world import DEADLINE_S, SH, program
 
@@ -68,7 +69,7 @@ def test_a_thousand_restarts_on_the_second_path_leave_nothing(world):
 
 @pytest.mark.parametrize("fast", [True, False], ids=["posix_spawn", "fork"])
 def test_a_killed_service_comes_back_with_the_next_run(world, fast):
-    lone = Lone(world, restarting("web", program("linger"), fast=fast))
+    lone = Lone(world, restarting("web", program("linger"), fast=fast), announces=True)
     lone.start()
     first = int(world.heard()[1])
     world.turn_until(lambda: lone.state.phase is Phase.RUNNING)
@@ -84,7 +85,7 @@ def test_a_killed_service_comes_back_with_the_next_run(world, fast):
 
 def test_the_error_pipe_is_no_start_before_the_program_is_executed(world):
     """The child says that it is about to execute; only the end of the pipe says that it has."""
-    lone = Lone(world, restarting("web", program("linger"), fast=False))
+    lone = Lone(world, restarting("web", program("linger"), fast=False), announces=True)
     lone.start()
     assert lone.state.phase is Phase.STARTING
     world.turn_until(lambda: lone.state.phase is not Phase.STARTING)
@@ -113,7 +114,7 @@ def test_leftovers_are_gone_before_the_next_run_begins(world):
         " setsid sh -c 'echo \"left $$\" >&3; kill -STOP $$' &"
         " read line; kill -STOP $$"
     )
-    lone = Lone(world, restarting("web", (SH, "-c", script)))
+    lone = Lone(world, restarting("web", (SH, "-c", script)), announces=True)
     world.before_reap = lambda: identify(world, lone)
     lone.start()
     assert world.heard() == ["start", "1"]
@@ -130,8 +131,6 @@ def test_leftovers_are_gone_before_the_next_run_begins(world):
 
 
 def identify(world, lone):
-    from supervisord_pidfd.orphans import Owner
-
     for pid in world.look():
         world.orphans.identify(pid, Owner(lone.service.name, lone.state.run))
         lone.service.orphan_identified(pid)

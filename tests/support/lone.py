@@ -25,12 +25,14 @@ def restarting(name: str, argv: tuple[str, ...], **members: Any) -> ServiceSpec:
 class Lone:
     """Own one service in a world; `told` are the names of its notices, newest last, if kept."""
 
-    def __init__(self, world: World, spec: ServiceSpec, *, keep: bool = True) -> None:
+    def __init__(
+        self, world: World, spec: ServiceSpec, *, keep: bool = True, announces: bool = False
+    ) -> None:
         self.world = world
         self.told: list[str] = []
         self._keep = keep
         hands = Hands(world.loop, world.reaper, world.orphans, world.host)
-        self.service = Service(spec, hands, self)
+        self.service = Service(spec, hands, self, self if announces else None)
 
     @property
     def state(self) -> ServiceState:
@@ -46,6 +48,15 @@ class Lone:
         self.service.post(StopRequested("operator"))
         self.world.turn_until(lambda: self.state.phase in {Phase.STOPPED, Phase.FAILED})
 
+    # -- a channel to announce itself by ------------------------------------------------------
+
+    def open(self) -> int:
+        """Give the next process the world's announcements."""
+        return self.world.announce
+
+    def handed_over(self) -> None:
+        """Keep the descriptor: it is the world's."""
+
     # -- what the service needs ---------------------------------------------------------------
 
     def tell(self, told: Any) -> None:
@@ -59,6 +70,9 @@ class Lone:
 
     def changed(self, service: Service, before: ServiceState) -> None:
         """Take note of a new state."""
+
+    def exit_handled(self, seconds: float) -> None:
+        """Take how long it took to act on an exit."""
 
     def end_daemon(self, _service: Service, code: int) -> None:
         """Refuse: there is no daemon."""

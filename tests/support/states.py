@@ -167,7 +167,7 @@ up".
 """
 _TABLE = """\
 Where each event can lead. `·`: the phase stays, though the event may have its effect. Nothing: the
-event cannot happen there, and telling it is a bug of whoever did. A deadline is the earliest moment
+event cannot happen there, and telling it is a bug of the teller. A deadline is the earliest moment
 of the state, so what it means depends on the phase.
 """
 

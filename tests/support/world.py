@@ -1,8 +1,8 @@
 """A loop, a reaper and the list of orphans around real children, without a daemon.
 
 A child gets the write end of `announce` as its descriptor 3 and says `ready <pid>` and the like
-there. Nothing here sleeps: `turn_until` waits in the loop's own epoll, `heard` in poll, both with a
-deadline that fails loudly.
+there. Nothing here sleeps: `turn_until` waits in the loop's own epoll, `heard` in poll, both with
+a deadline that fails loudly.
 """
 
 import os
@@ -67,6 +67,7 @@ class World:
             found = found._replace(pidfd=False)
         self.features = found._replace(**features)
         self.errors: list[tuple[str, BaseException]] = []
+        self.may_crash = False
         self.exits: list[Exit] = []
         self.orphans_reaped: dict[int, ExitStatus] = {}
         self.fell_back: list[str] = []
@@ -79,9 +80,10 @@ class World:
         self.orphans = Orphans()
         self.before_reap = before_reap or self.look
         hooks = Hooks(
-            lambda: self.before_reap(),
+            lambda: self.before_reap(),  # noqa: PLW0108 - a test may change it
             self._orphan if subreaper else None,
             self.fell_back.append,
+            sees_leftovers=subreaper and self.orphans.sees_all,
         )
         self.reaper = make_reaper(self.loop, hooks, self.features)
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -92,9 +94,9 @@ class World:
         self._reports: list[int] = []
 
     def _make_inbox(self, by_handler: bool) -> SignalInbox | ChildrenInbox:
-        """Take SIGCHLD by a descriptor, as the daemon does, or by a handler, as it does without."""
+        """Take SIGCHLD by a descriptor, as the daemon does, or by a handler, as it can."""
         if not by_handler:
-            return ChildrenInbox(lambda: self.reaper.on_sigchld())
+            return ChildrenInbox(lambda: self.reaper.on_sigchld())  # noqa: PLW0108 - made later
         inbox = SignalInbox(self._signalled)
         inbox.listen([signal.SIGCHLD])
         return inbox
@@ -146,6 +148,7 @@ class World:
         while not condition():
             left = deadline - time.monotonic()
             assert left > 0, f"not within {timeout} s; errors: {self.errors}"
+            assert self.may_crash or not self.errors, self.errors
             more = self.loop.run_once(0.0 if more else left)
 
     def exit_of(self, child: Child) -> Exit:
@@ -166,9 +169,10 @@ class World:
 
     def close(self) -> None:
         """End and reap what is left, give everything back, and insist that no callback crashed."""
-        for child in self._children:
-            if not child.reaped and self.reaper.knows(child.pid):
-                os.kill(child.pid, signal.SIGKILL)
+        self.may_crash = True
+        for child in tuple(self.reaper._children.values()):
+            child.on_exit = lambda child, *_: self.reaper.release(child)  # and no restart
+            self.reaper.signal(child, signal.SIGKILL, whole_group=True)
         self.turn_until(lambda: not len(self.reaper))
         for child in self._children:
             self.reaper.release(child)

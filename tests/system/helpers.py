@@ -117,9 +117,18 @@ def descriptors(pid: int) -> dict[int, str]:
     return found
 
 
+def executed(pid: int, timeout: float = 10) -> int:
+    """Wait until a service's program is all there; its parent goes on a little earlier (vfork)."""
+    deadline = time.monotonic() + timeout
+    while not Path(f"/proc/{pid}/environ").read_bytes():
+        assert time.monotonic() < deadline, f"{pid} has no environment"
+        select.select([], [], [], 0.002)
+    return pid
+
+
 def environ(pid: int) -> dict[str, str]:
-    """Read the environment a process was started with."""
-    text = Path(f"/proc/{pid}/environ").read_bytes().decode()
+    """Read the environment a service was started with."""
+    text = Path(f"/proc/{executed(pid)}/environ").read_bytes().decode()
     return dict(pair.split("=", 1) for pair in text.split("\0") if "=" in pair)
 
 

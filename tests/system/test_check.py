@@ -12,7 +12,7 @@ WEB = '[service.web]\ncommand = "/bin/sh"\n'
 
 DEMO = """\
 [service.web]
-comand = "/bin/web"
+cmomand = "/bin/web"
 stop_timeout = "soon"
 """
 
@@ -20,9 +20,10 @@ DEMO_PROBLEMS = """\
 demo.toml:1:1: error: service 'web' has no 'command' [missing-key]
     1 | [service.web]
       | ^^^^^^^^^^^^^
-demo.toml:2:1: error: unknown key 'comand' in service 'web' (did you mean 'command'?) [unknown-key]
-    2 | comand = "/bin/web"
-      | ^^^^^^
+demo.toml:2:1: error: unknown key 'cmomand' in service 'web' (did you mean 'command'?) \
+[unknown-key]
+    2 | cmomand = "/bin/web"
+      | ^^^^^^^
 demo.toml:3:16: error: stop_timeout: not a duration: 'soon' (write "10s", "1m30s" or "infinity") \
 [bad-value]
     3 | stop_timeout = "soon"
@@ -103,8 +104,8 @@ def test_json(run_check, home):
     assert answer["files"] == ["demo.toml"]
     assert answer["problems"][1] == {
         "file": "demo.toml", "line": 2, "column": 1, "severity": "error", "code": "unknown-key",
-        "key": "service.web.comand", "message": "unknown key 'comand' in service 'web'",
-        "hint": "did you mean 'command'?", "source": 'comand = "/bin/web"', "see_also": [],
+        "key": "service.web.cmomand", "message": "unknown key 'cmomand' in service 'web'",
+        "hint": "did you mean 'command'?", "source": 'cmomand = "/bin/web"', "see_also": [],
     }  # fmt: skip
 
 

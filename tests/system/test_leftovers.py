@@ -19,7 +19,9 @@ POLITE = """sh -c 'echo left $$ > BOARD; exec sleep 1000'"""
 
 
 def start(daemon, board, what, lines="", *args):
-    daemon.start(f"[service.web]\n{leaving(board, what.replace('BOARD', str(board)))}{lines}", *args)
+    daemon.start(
+        f"[service.web]\n{leaving(board, what.replace('BOARD', str(board)))}{lines}", *args
+    )
     said = dict(board.line().split() for _ in range(2))
     return int(said["main"]), int(said["left"])
 
@@ -118,9 +120,7 @@ while True:
 
 
 @pytest.mark.parametrize("hurry", ["0", "1"], ids=["waits for its child", "leaves at once"])
-def test_a_program_that_daemonizes_itself_is_never_there_twice(
-    daemon, board, reaper_mode, hurry
-):
+def test_a_program_that_daemonizes_itself_is_never_there_twice(daemon, board, reaper_mode, hurry):
     daemon.start(
         "[service.web]\nrestart = 'always'\nbackoff.delay = 0\nstart_limit.burst = 5\n"
         f"stop_timeout = '30s'\n{python(DAEMONIZER, daemon.home / 'lock', board.path, hurry)}",
@@ -137,7 +137,9 @@ def test_a_program_that_daemonizes_itself_is_never_there_twice(
 
 def test_orphans_of_nobody_do_not_hold_up_a_start(daemon, board, reaper_mode):
     """An orphan without the mark of a service belongs to nobody, and no service waits for it."""
-    clean = f"""env -u SUPERVISORD_SERVICE setsid sh -c 'echo left $$ > {board}; exec sleep 1000'"""
+    clean = (
+        f"""env -u SUPERVISORD_SERVICE setsid sh -c 'echo left $$ > {board}; exec sleep 1000'"""
+    )
     main, left = start(daemon, board, clean, "stop_timeout = '60s'\n", *reaping(reaper_mode))
     kill(main)
     daemon.wait_for("service.ready", service="web", run=2)

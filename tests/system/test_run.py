@@ -9,6 +9,7 @@ from tests.system.helpers import (
     command,
     descriptors,
     environ,
+    executed,
     kill,
     python,
     reaping,
@@ -247,7 +248,7 @@ def test_beyond_the_limit_slow_retry_goes_on_slowly(daemon):
             id="no-directory",
         ),
         pytest.param(
-            f"start_limit = {{ burst = 1, action = 'shutdown' }}\nbackoff.delay = 0\n{sh('exit 1')}",
+            f"{PATIENT}start_limit.action = 'shutdown'\n{sh('exit 1')}",
             10,
             id="limit-shutdown",
         ),
@@ -325,7 +326,9 @@ def test_a_second_daemon_is_refused_with_7(daemon):
 
 
 def test_the_environment_of_a_service(daemon):
-    (daemon.home / "app.env").write_text("# a comment\nexport FROM_FILE='a b'\nBOTH=file\nGONE=1\n")
+    (daemon.home / "app.env").write_text(
+        "# a comment\nexport FROM_FILE='a b'\nBOTH=file\nGONE=1\n"
+    )
     daemon.start(
         "[defaults]\nenvironment = { DEFAULT = 'd', BOTH = 'default' }\n"
         "[service.worker]\ninstances = 2\ncommand = 'sleep 1000'\n"
@@ -375,7 +378,7 @@ def test_a_clean_slate_for_every_service(daemon, reaper_mode):
     special = daemon.wait_for("service.ready", service="special")["pid"]
 
     for pid in (plain, special):
-        said = status(pid)
+        said = status(executed(pid))
         for field in ("SigBlk", "SigIgn", "SigCgt"):
             assert int(said[field], 16) & ~LIBRARYS_OWN == 0
         assert int(said["PPid"]) == daemon.pid
@@ -406,14 +409,14 @@ def test_user_and_group(daemon):
     nobody = daemon.wait_for("service.ready", service="by-name")["pid"]
     number = daemon.wait_for("service.ready", service="by-number")["pid"]
 
-    assert status(nobody)["Uid"].split() == ["65534"] * 4
+    assert status(executed(nobody))["Uid"].split() == ["65534"] * 4
     assert status(nobody)["Gid"].split() == ["65534"] * 4
     assert int(status(nobody)["CapEff"], 16) == 0
     said = environ(nobody)
     assert (said["USER"], said["LOGNAME"]) == ("nobody", "nobody")
     assert said["HOME"] == "/nonexistent"
     assert said["SHELL"].endswith("nologin")
-    assert status(number)["Uid"].split() == ["54321"] * 4
+    assert status(executed(number))["Uid"].split() == ["54321"] * 4
     assert status(number)["Gid"].split() == ["54322"] * 4
     assert status(number)["Groups"].split() == ["54323"]
     assert environ(number)["HOME"] == "/given"
@@ -456,7 +459,10 @@ def test_a_burst_of_deaths_loses_none(daemon, reaper_mode):
 
 
 def test_usage_of_an_ended_run_is_told(daemon, reaper_mode):
-    burn = "import time\nend = time.process_time() + .05\nb = bytearray(64 << 20)\nwhile time.process_time() < end: pass"
+    burn = (
+        "import time\nend = time.process_time() + .05\nmemory = bytearray(64 << 20)\n"
+        "while time.process_time() < end: pass"
+    )
     daemon.start(f"[service.it]\nrestart = 'no'\n{python(burn)}", *reaping(reaper_mode))
     ended = daemon.wait_for("service.exited", service="it")
     assert ended["user_cpu_s"] + ended["system_cpu_s"] >= 0.05

@@ -118,7 +118,9 @@ def test_all_of_it_ends_within_the_budget(daemon, board, reaper_mode):
     board.line()
     assert daemon.stop() == 0
     stopping = {e["service"]: e for e in daemon.told("service.stopping")}
-    assert stopping["a"]["timeout_s"] == pytest.approx(0.8, abs=0.01)  # the last fifth is for SIGKILL
+    assert stopping["a"]["timeout_s"] == pytest.approx(
+        0.8, abs=0.01
+    )  # the last fifth is for SIGKILL
     for name in "ab":
         ended = daemon.told("service.exited", service=name)[0]
         assert (ended["signal"], ended["forced"]) == ("SIGKILL", True)
@@ -239,9 +241,7 @@ def test_who_gets_the_signals(daemon, board, scope):
         " while :; do sleep 0.1; done"
     )
     script = f'sh -c "{child}" & trap "exit 0" TERM; wait'
-    daemon.start(
-        f'[service.web]\nstop.scope = "{scope}"\nstop_timeout = "30s"\n{sh(script)}'
-    )
+    daemon.start(f'[service.web]\nstop.scope = "{scope}"\nstop_timeout = "30s"\n{sh(script)}')
     board.line()
     daemon.wait_for("daemon.ready")
     assert daemon.stop() == 0
@@ -277,8 +277,7 @@ def on(terminal: int) -> dict[str, object]:
 def test_ctrl_c_reaches_the_daemon_alone(daemon, board, terminal, reaper_mode):
     master, slave = terminal
     script = (
-        f"trap 'echo interrupted > {board}' INT; echo ready > {board};"
-        " while :; do sleep 0.1; done"
+        f"trap 'echo interrupted > {board}' INT; echo ready > {board}; while :; do sleep 0.1; done"
     )
     daemon.start(f"[service.web]\n{sh(script)}", *reaping(reaper_mode), **on(slave))
     board.line()

@@ -76,9 +76,7 @@ def test_an_internal_failure_to_start_is_125(single):
 
 def test_streams_environment_and_directory_are_inherited(single, tmp_path):
     script = 'cat; pwd; echo "$GIVEN"; echo oops >&2; exit 4'
-    process = single(
-        "/bin/sh", "-c", script, stdin=subprocess.PIPE, env={"GIVEN": "$HOME ${x}"}
-    )
+    process = single("/bin/sh", "-c", script, stdin=subprocess.PIPE, env={"GIVEN": "$HOME ${x}"})
     out, err = process.communicate(b"fed\n", timeout=20)
     assert out.decode().splitlines() == ["fed", str(tmp_path), "$HOME ${x}"]
     assert err.startswith(b"oops\n")

@@ -116,6 +116,13 @@ def test_a_value_that_many_name_is_filled_in_once():
     assert variables([*doubling, ("V0", "")]).written("V63") == ""
 
 
+def test_a_chain_that_is_too_long_is_refused():
+    chain = [(f"V{n}", f"${{V{n - 1}}}") for n in range(1, 5000)]
+
+    with pytest.raises(ValueError, match="more than 100 deep"):
+        variables([*chain, ("V0", "")]).written("V4999")
+
+
 def test_growing_values_end_at_the_limit():
     doubling = [(f"V{n}", f"${{V{n - 1}}}" * 2) for n in range(1, 64)]
 

@@ -318,13 +318,13 @@ def test_groups(tmp_path):
 def test_names_in_every_field_that_may_have_them(tmp_path, monkeypatch):
     monkeypatch.setenv("FROM_DAEMON", "daemon")
     (tmp_path / "env-web").write_text("FROM_FILE=file\nPORT=1")
-    (tmp_path / "work").mkdir()
+    (tmp_path / "place").mkdir()
     reply = load_text(
         tmp_path,
         """
         [service.web]
         command = ["sh", "${PORT}", "${FROM_FILE}", "${FROM_DAEMON}", "${NO:-d e}", "$${X}", "$Y"]
-        directory = "${config.dir}/work"
+        directory = "${config.dir}/place"
         environment_file = ["env-${service.name}", "-missing"]
         environment = { PORT = "80", URL = "http://${service.name}:${PORT}/", D = "${log.dir}" }
         user = "${WHO:-root}"
@@ -335,7 +335,7 @@ def test_names_in_every_field_that_may_have_them(tmp_path, monkeypatch):
     (web,) = reply.services
 
     assert web.argv == ("sh", "80", "file", "daemon", "d e", "${X}", "$Y")
-    assert web.directory == f"{tmp_path}/work"
+    assert web.directory == f"{tmp_path}/place"
     assert dict(web.environment) == {
         "FROM_FILE": "file", "PORT": "80", "URL": "http://web:80/", "D": "/var/log/x",
     }  # fmt: skip
@@ -813,15 +813,15 @@ def test_what_is_wrong_in_the_defaults_is_told_once(problems_of):
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        (f"{WEB}comand = 1", "did you mean 'command'?"),
+        (f"{WEB}cmomand = 1", "did you mean 'command'?"),
         (f"{WEB}backoff.dealy = 1", "did you mean 'backoff.delay'?"),
         (f"{WEB}limits.nofiles = 1", "did you mean 'limits.nofile'?"),
         (f"{WEB}ready.htpp = 1", "did you mean 'ready.http'?"),
         (f"{WEB}autorestart = 1", "did you mean 'restart'?"),
         (f"{WEB}startsecs = 1", "did you mean 'ready.delay'?"),
         (f"{WEB}xyzzy = 1", None),
-        ("[servcie.web]", "did you mean 'service'?"),
-        ("supervisor.log.levle = 1", "did you mean 'log.level'?"),
+        ("[serviice.web]", "did you mean 'service'?"),
+        ("supervisor.log.leevel = 1", "did you mean 'log.level'?"),
         ("supervisor.readusers = 1", "did you mean 'read_users'?"),
         (f"{WEB}environment.A = 1", 'write "1"'),
         (f"{WEB}[group.g]\nservices = ['wep']", "did you mean 'web'?"),
@@ -860,6 +860,15 @@ def test_a_problem_names_its_key(tmp_path):
     assert reply.problems[0].key == "service.web.stop.sequence.1"
 
 
+@pytest.mark.parametrize(
+    "line", ["[service.'{} x']\n", "[service.s{}]\nx = 1\n", "service.web.k{} = 1\n"]
+)
+def test_more_problems_than_anybody_reads_are_not_even_worded(tmp_path, line):
+    text = "".join(line.replace("{}", str(n)) for n in range(1100))
+
+    assert len(load_text(tmp_path, text).problems) == 1000
+
+
 def test_a_duplicate_names_both_places(tmp_path):
     reply = load_text(tmp_path, f"{WEB}{WEB}")
 
@@ -894,6 +903,9 @@ def test_growing_variables_end(problems_of):
     assert {code for *_, code, _ in found} == {"too-large"}
 
 
+NO_NEWLINE = "expected newline or end of document after a statement"
+
+
 # -- bad bytes, and what would be too much --------------------------------------------------------
 
 
@@ -910,8 +922,7 @@ def test_growing_variables_end(problems_of):
         (b"a = " + b"[" * 1000, (1, 37, "too-large", "nested deeper than 32 brackets")),
         (b"a = " + b"{b=" * 1000, (1, 101, "too-large", "nested deeper than 32 brackets")),
         (b"a = 0x" + b"f" * 60000, (1, 5, "too-large", "a value of more than 1000 characters")),
-        (b"a = 1 b = 2", (1, 7, "syntax", "expected newline or end of document "
-          "after a statement")),
+        (b"a = 1 b = 2", (1, 7, "syntax", NO_NEWLINE)),
     ],
 )  # fmt: skip
 def test_bad_bytes(problems_of, content, expected):

@@ -39,6 +39,13 @@ def test_tabs_stay_tabs_so_that_carets_stand_below():
     assert "\n      | \t \t^\n" in text
 
 
+def test_control_characters_of_names_are_written_out():
+    text = render([problem(file="a\x1b[2J\udcff", see_also=("\x07:1:1",))])
+
+    assert text.startswith("a\\x1b[2J\\udcff:1:1: error")
+    assert "see also \\x07:1:1\n" in text
+
+
 def test_json_has_the_members_of_the_interface():
     assert list(as_json(problem(see_also=("b:1:1",)))) == [
         "file", "line", "column", "severity", "code", "key", "message", "hint", "source",

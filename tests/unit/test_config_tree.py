@@ -49,12 +49,13 @@ def test_merging_with_itself_is_itself(table):
         (("b", "c", "d"), {"a": 1, "b": {"c": {}, "e": [1]}}),
         (("b", "e", 0), {"a": 1, "b": {"c": {"d": 1}}}),
         (("b", "x"), {"a": 1}),
+        (("b", "c", "x", "y"), {"a": 1, "b": {"e": [1]}}),
         (("x",), {"a": 1, "b": {"c": {"d": 1}, "e": [1]}}),
         (("a", "x"), {"b": {"c": {"d": 1}, "e": [1]}}),
     ],
 )
 def test_leaving_out(path, result):
-    assert without({"a": 1, "b": {"c": {"d": 1}, "e": [1]}}, path) == result
+    assert without({"a": 1, "b": {"c": {"d": 1}, "e": [1]}}, [path]) == result
 
 
 def test_the_place_of_a_table_made_by_dots_is_its_key():

@@ -8,6 +8,7 @@ after every step and after every rule.
 import math
 from collections import Counter, deque
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -193,6 +194,8 @@ class Shell:
         self.automatic_starts = []
         self.scheduled = None
         self.statuses = [None]
+        self.ready_at = math.inf
+        self.stable = False
 
     # -- the shell
 
@@ -218,10 +221,13 @@ class Shell:
             case Spawn():
                 self._spawn()
             case Signal(signum, whole, then_continue):
+                scope = self.spec.stop.scope
                 assert then_continue is (signum != KILL)
+                assert whole is (scope is Scope.GROUP or (scope is Scope.MIXED and signum == KILL))
                 self.signal(signum, whole=whole)
             case EndDaemon(code):
-                assert self.spec.main or self.spec.critical or code == 10
+                failed = self.state.phase is Phase.FAILED
+                assert self.spec.main or (failed and (self.spec.critical or code == 10))
 
     def _spawn(self):
         assert self.processes == [], "two processes of one service"
@@ -282,6 +288,7 @@ class Shell:
         after = done.state
         self._check_notices(before, after, done.notices)
         self._follow_automatic(before, event, after)
+        self._follow_stability(before, after)
         for notice in done.notices:
             match notice:
                 case ServiceRestartScheduled():
@@ -293,6 +300,8 @@ class Shell:
                 case ServiceExited() | ServiceSpawnFailed():
                     self.told_end[before.run] += 1
                     self.spawned[before.run] = "ended"
+        if isinstance(event, KillRequested):
+            assert after.wanted is Wanted.DOWN or after.phase is Phase.FAILED
         if Spawn() in done.actions:
             self._check_spawn(before, after, done.actions)
 
@@ -307,6 +316,7 @@ class Shell:
         assert kinds.count(teller) == 1
 
     def _check_spawn(self, before, after, actions):
+        assert self.held is None
         assert actions.count(Spawn()) == 1
         assert (after.phase, after.wanted, after.pid) == (Phase.STARTING, Wanted.UP, None)
         assert after.run == before.run + 1
@@ -335,6 +345,12 @@ class Shell:
         if limit.burst and limit.action is not LimitAction.SLOW_RETRY:
             assert len(recent) <= limit.burst
 
+    def _follow_stability(self, before, after):
+        if before.phase is Phase.STARTING:
+            self.ready_at, self.stable = self.now, False
+        if before.phase is Phase.RUNNING and after.phase is not Phase.RUNNING:
+            self.stable = self.now - self.ready_at >= self.spec.backoff.reset_after
+
     def _check_delay(self, notice):
         backoff, limit = self.spec.backoff, self.spec.start_limit
         slow = limit.interval / limit.burst if limit.burst else 0.0
@@ -342,12 +358,13 @@ class Shell:
         if limit.action is LimitAction.SLOW_RETRY:
             least = max(least, slow)
         assert 0 <= notice.delay_s <= max(backoff.max_delay * (1 + backoff.jitter), least)
-        last = self.scheduled
-        if last is not None and notice.attempt == last.attempt + 1 and last.delay_s > least:
-            assert notice.delay_s >= last.delay_s / (1 + backoff.jitter) - 1e-9
-        else:
-            assert notice.attempt == 1 or (last and notice.attempt == last.attempt + 1)
-        self.scheduled = notice
+        if notice.attempt > 1:
+            assert not self.stable
+            last, lifted = self.scheduled
+            assert notice.attempt == last.attempt + 1
+            if not lifted:
+                assert notice.delay_s >= last.delay_s / (1 + backoff.jitter) - 1e-9
+        self.scheduled = notice, notice.delay_s <= least
 
     def _check_gave_up(self, notice, before):
         status = self.statuses[-1] if notice.cause != "spawn_error" else None
@@ -370,9 +387,10 @@ class Shell:
 
 
 class Lifecycle(RuleBasedStateMachine):
-    @initialize(spec=SPECS)
-    def begin(self, spec):
+    @initialize(spec=SPECS, behaviour=BEHAVIOURS)
+    def begin(self, spec, behaviour):
         self.shell = Shell(spec)
+        self.shell.behaviour = behaviour
 
     @property
     def state(self):
@@ -477,6 +495,8 @@ class Lifecycle(RuleBasedStateMachine):
     def what_is_not_wanted_is_down_or_on_its_way(self):
         if self.state.wanted is Wanted.DOWN:
             assert self.state.phase in MAY_BE_UNWANTED
+        if self.state.phase in {Phase.STOPPED, Phase.EXITED}:
+            assert self.state.wanted is Wanted.DOWN
 
     @invariant()
     def a_phase_that_passes_has_its_date(self):
@@ -490,6 +510,7 @@ class Lifecycle(RuleBasedStateMachine):
                 assert state.deadline == state.next_start_at < math.inf
             case Phase.RUNNING:
                 assert state.deadline == state.max_run_by
+                assert state.max_run_by == state.started_at + spec.runtime_max
             case phase if phase in WITHOUT_MOMENT:
                 assert state.deadline == math.inf
 
@@ -557,11 +578,12 @@ class Lifecycle(RuleBasedStateMachine):
             assert (self.state.phase is Phase.EXITED) is not restarted
 
 
+@pytest.mark.slow
 def test_the_laws_hold_whatever_happens():
     run_state_machine_as_test(
         Lifecycle,
         settings=settings(
-            max_examples=300,
+            max_examples=200,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],

@@ -62,7 +62,7 @@ from supervisord_pidfd.core.spec import (
     StopStep,
 )
 from supervisord_pidfd.errors import ImpossibleEventError
-from tests.support.machine import PID, Machine, web
+from tests.support.machine import MANY, PID, Machine, web
 
 INT, KILL, SEGV, TERM = 2, 9, 11, 15
 ALWAYS, NO = RestartPolicy.ALWAYS, RestartPolicy.NO
@@ -74,6 +74,7 @@ ONESHOT = {
 }
 TERM_TO_GROUP = Signal(TERM, whole_scope=True, then_continue=True)
 TERM_TO_MAIN = Signal(TERM, whole_scope=False, then_continue=True)
+TERM_FOR_10_S = (StopStep(TERM, 10.0),)
 KILL_TO_ALL = Signal(KILL, whole_scope=True, then_continue=False)
 KILL_TO_MAIN = Signal(KILL, whole_scope=False, then_continue=False)
 START, STOP = StartRequested("operator:0"), StopRequested("operator:0")
@@ -93,7 +94,7 @@ def could_not(error="ENOENT", stage="exec"):
     return SpawnFailed(stage, "/srv/web", error)
 
 
-def stop_spec(scope=Scope.GROUP, *, keep=False, steps=StopSpec().steps):
+def stop_spec(scope=Scope.GROUP, *, keep=False, steps=TERM_FOR_10_S):
     return StopSpec(tuple(steps), scope, keep)
 
 
@@ -108,10 +109,12 @@ def crash(machine, code=1):
 def crash_until_failed(machine):
     """Crash at every start; return the delay before each."""
     delays = []
-    while machine.post(ended(1)).phase is Phase.BACKOFF:
+    for _ in range(MANY):
+        if machine.post(ended(1)).phase is not Phase.BACKOFF:
+            return delays
         delays += [notice.delay_s for notice in machine.told(ServiceRestartScheduled)]
         machine.next_start()
-    return delays
+    raise AssertionError("it never fails")
 
 
 # -- starting -------------------------------------------------------------------------------------
@@ -201,6 +204,13 @@ def test_a_start_that_takes_too_long_is_stopped():
     assert machine.notices == [ServiceStartTimedOut(90), ServiceStopping("timeout", TERM, 10.0)]
 
 
+def test_a_program_that_was_executed_has_to_be_ready_in_time_too():
+    machine = Machine(web(start_timeout=5, ready_delay=10)).up().wait(5)
+
+    assert machine.phase is Phase.STOPPING
+    assert machine.notices[0] == ServiceStartTimedOut(5)
+
+
 def test_a_start_that_took_too_long_is_tried_again_by_policy():
     machine = Machine(web(start_timeout=90)).post(START, Spawned(PID, 0.001)).wait(90)
     machine.post(ended(0))
@@ -230,6 +240,13 @@ def test_a_deadline_that_is_early_means_nothing(spec):
     before = machine.state
 
     assert machine.post(DeadlinePassed()).state == before
+
+
+@pytest.mark.parametrize("waited", [0, 5, 9.9, 10.5])
+def test_a_deadline_that_is_early_hastens_no_stop(waited):
+    machine = Machine().up().post(STOP).wait(waited)
+
+    assert machine.post(DeadlinePassed()).actions == []
 
 
 # -- ends -----------------------------------------------------------------------------------------

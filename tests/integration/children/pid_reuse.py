@@ -28,7 +28,8 @@ def next_pid(world, wanted):
 
 
 def must_live(child):
-    state = open(f"/proc/{child.pid}/stat").read().rpartition(")")[2].split()[0]
+    with open(f"/proc/{child.pid}/stat") as stat:
+        state = stat.read().rpartition(")")[2].split()[0]
     assert state in "STRt", f"the newcomer was hit: {state}"
     with open(f"/proc/{child.pid}/status") as status:
         pending = [line for line in status if line.startswith(("SigPnd", "ShdPnd"))]
@@ -57,7 +58,7 @@ def use_again(world):
 
 def use_a_group_again(world):
     """The leader is reaped while a member lives; then the member goes, and the number returns."""
-    leader = world.sh('sh -c \'echo "member $$" >&3; kill -STOP $$\' & exit 0')
+    leader = world.sh("sh -c 'echo \"member $$\" >&3; kill -STOP $$' & exit 0")
     member = int(world.heard()[1])
     world.exit_of(leader)
     named = world.features.pidfd and world.features.group_signal

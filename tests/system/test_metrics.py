@@ -1,0 +1,155 @@
+"""The gateway beside the daemon: what Prometheus and a load balancer ask for."""
+
+import http.client
+import json
+import signal
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.system.helpers import kill, reaping, sh
+
+LISTEN = 'metrics.listen = "127.0.0.1:0"\n'
+WEB = "[service.web]\ncommand = 'sleep 1000'\nbackoff.delay = 0\n"
+
+
+def get(address, path):
+    connection = http.client.HTTPConnection(address, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def scrape(address):
+    """Scrape, and give every sample by its name and its labels."""
+    status, text = get(address, "/metrics")
+    assert status == 200
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(samples, name, **labels):
+    """Add up the samples of this name that have these labels."""
+    found = [
+        sample
+        for (its_name, its_labels), sample in samples.items()
+        if its_name == name and labels.items() <= dict(its_labels).items()
+    ]
+    assert found, (name, labels, sorted({its_name for its_name, _ in samples}))
+    return sum(found)
+
+
+@pytest.fixture
+def serving(daemon):
+    def start(config, *words):
+        daemon.start(LISTEN + config, *words)
+        said = daemon.wait_for("gateway.listening")
+        assert said["serves"] == "metrics"
+        return said["address"]
+
+    return start
+
+
+def test_a_scrape_follows_what_happens(daemon, serving, reaper_mode):
+    address = serving(
+        WEB + f"[service.bad]\nrestart = 'no'\n{sh('exit 3')}", *reaping(reaper_mode)
+    )
+    pid = daemon.wait_for("service.ready", service="web")["pid"]
+    daemon.wait_for("service.gave_up", service="bad")
+    before = scrape(address)
+    assert value(before, "supervisord_services", phase="running") == 1
+    assert value(before, "supervisord_services", phase="failed") == 1
+    assert value(before, "supervisord_service_exits_total", service="bad", cause="exit_code") == 1
+
+    for run in (2, 3, 4):
+        kill(pid)
+        pid = daemon.wait_for("service.ready", service="web", run=run)["pid"]
+
+    after = scrape(address)
+    assert value(after, "supervisord_service_restarts_total", service="web") == 3
+    assert value(after, "supervisord_service_exits_total", service="web", cause="signal") == 3
+    assert value(after, "supervisord_service_restarts_total", service="web", cause="signal") == 3
+    assert not [key for key in after if dict(key[1]).get("service", "").startswith(":")]
+    assert daemon.stop() == 0
+
+
+def test_a_reload_is_seen(daemon, serving):
+    address = serving(WEB)
+    daemon.reload(LISTEN + WEB + "[service.more]\ncommand = 'sleep 1000'\n")
+    daemon.wait_for("service.ready", service="more")
+    assert value(scrape(address), "supervisord_services", phase="running") == 2
+    daemon.reload(LISTEN + WEB)
+    daemon.wait_for("service.stopped", service="more")
+    daemon.look("web")
+    samples = scrape(address)
+    assert value(samples, "supervisord_services", phase="running") == 1
+    assert not [key for key in samples if ("service", "more") in key[1]]
+
+
+def test_health_and_readiness(daemon, serving):
+    critical = (
+        f"[service.late]\ncritical = true\ncommand = 'sleep 1000'\nready.delay = '60s'\n{WEB}"
+    )
+    address = serving(critical)
+    status, text = get(address, "/healthz")
+    assert (status, json.loads(text)) == (200, {"ok": True})
+    status, text = get(address, "/readyz")
+    assert status == 503
+    said = json.loads(text)
+    assert said["ok"] is False
+    assert any("late" in reason for reason in said["reasons"])
+
+    daemon.reload(LISTEN + critical.replace("'60s'", "'10ms'").replace("1000", "2000"))
+    daemon.wait_for("service.ready", service="late")
+    daemon.look("late", "web")
+    assert get(address, "/readyz")[0] == 200
+    assert get(address, "/none")[0] == 404
+
+
+def test_a_stopped_core_is_not_healthy(daemon, serving):
+    address = serving(WEB)
+    daemon.signal(signal.SIGSTOP)
+    try:
+        assert get(address, "/healthz")[0] == 503
+    finally:
+        daemon.signal(signal.SIGCONT)
+    daemon.look("web")
+    assert get(address, "/healthz")[0] == 200
+
+
+def test_a_gateway_that_was_killed_knows_everything_again(daemon, serving):
+    address = serving(WEB)
+    first = daemon.wait_for("service.ready", service="web")
+    kill(first["pid"])
+    daemon.wait_for("service.ready", service="web", run=2)
+    kill(daemon.told("service.spawned", ":gateway")[0]["pid"])
+    address = daemon.wait_for("gateway.listening")["address"]
+    samples = scrape(address)
+    assert value(samples, "supervisord_service_restarts_total", service="web") == 1
+
+
+def test_listeners_come_and_go_by_reload(daemon):
+    daemon.start(WEB)
+    daemon.wait_for("daemon.ready")
+    daemon.reload(LISTEN + WEB)
+    address = daemon.wait_for("gateway.listening")["address"]
+    assert get(address, "/healthz")[0] == 200
+    daemon.reload(WEB)
+    daemon.wait_for("service.stopped", service=":gateway")
+    with pytest.raises(OSError):  # noqa: PT011
+        get(address, "/healthz")
+    assert daemon.look("web")["web"]["run"] == 1
+    assert daemon.stop() == 0
+
+
+def test_a_unix_socket(daemon):
+    path = daemon.home / "m.sock"
+    daemon.start(f'metrics.listen = "unix:{path}"\n' + WEB)
+    assert daemon.wait_for("gateway.listening")["address"] == f"unix:{path}"
+    assert daemon.stop() == 0
