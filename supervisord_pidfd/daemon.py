@@ -403,6 +403,9 @@ class Daemon:
         more = self._publisher.publish()
         if self._log_pipe is not None:
             self._log_pipe.flush()
+            lost = self._log_pipe.take_lost()
+            if lost is not None:
+                self._tell(lost)
         if self._internals is not None:
             more = self._internals.flush() or more
         return more
@@ -412,9 +415,12 @@ class Daemon:
     def _children_inbox(self) -> signals.ChildrenInbox | None:
         """Have SIGCHLD in a descriptor of its own where the kernel lets us, else as any signal."""
         try:
-            return signals.ChildrenInbox(lambda: self._reaper.on_sigchld())
+            return signals.ChildrenInbox(self._children_ended)
         except OSError:
             return None
+
+    def _children_ended(self) -> None:
+        self._reaper.on_sigchld()
 
     def _listen(self, children: Priority) -> None:
         """Watch both inboxes; news of children come after exits seen by pidfd, or as exits."""

@@ -46,7 +46,7 @@ class Internals:
     def start_logger(self, pipe: LogPipe, form: str) -> None:
         """Start the process that writes the daemon's events."""
         spec = _helper(LOGGER, "logger", "--format", form)
-        # Not TERM: a logger that has just been started would die of it, and the last events with it.
+        # Not TERM: a logger just started would die of it, and the last events with it.
         stop = StopSpec(steps=(StopStep(signal.SIGCONT, STOP_TIMEOUT),))
         spec = spec._replace(stop=stop)
         self._start(spec, LogChannel(pipe.lend))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from supervisord_pidfd.clock import rfc3339
 from supervisord_pidfd.core.metrics import Tally
-from supervisord_pidfd.core.notices import Level, Told, event_of, level_of
+from supervisord_pidfd.core.notices import Level, LogDropped, Told, event_of, level_of
 from supervisord_pidfd.loop import Loop, Priority
 from supervisord_pidfd.signals import name_of
 
@@ -64,7 +64,8 @@ class LogPipe:
         self._queued = len(OPENING)
         self._waiting = False
         self._finishing = False
-        self.lost = 0
+        self._lost_lines = 0
+        self._lost_bytes = 0
 
     def lend(self) -> int:
         """Return the read end for the logger that is about to start.
@@ -76,6 +77,18 @@ class LogPipe:
             self._renew()
         self._lent = True
         return self.read_end
+
+    def take_lost(self) -> LogDropped | None:
+        """Return what was lost since the last time, once there is room again to tell it."""
+        if not self._lost_lines or self._queued > QUEUE_BYTES // 2:
+            return None
+        lost = LogDropped("events", self._lost_lines, self._lost_bytes, "overflow")
+        self._lost_lines = self._lost_bytes = 0
+        return lost
+
+    def _lose(self, line: bytes) -> None:
+        self._lost_lines += 1
+        self._lost_bytes += len(line)
 
     def _renew(self) -> None:
         ends = _make_pipe()
@@ -89,7 +102,7 @@ class LogPipe:
         self.read_end, self._write_end = ends
 
     def _unread(self) -> bytes:
-        """Take back what the last logger left; of a line that it had half read the rest is lost."""
+        """Take back what the last logger left; the rest of a line it had half read is lost."""
         os.set_blocking(self.read_end, False)
         left = b""
         with contextlib.suppress(BlockingIOError):
@@ -97,8 +110,8 @@ class LogPipe:
                 left += chunk
         left = left.removeprefix(OPENING)
         if left and not left.startswith(b"{"):
-            left = left.partition(b"\n")[2]
-            self.lost += 1
+            half_read, _, left = left.partition(b"\n")
+            self._lose(half_read)
         return left
 
     def finish(self) -> None:
@@ -107,9 +120,9 @@ class LogPipe:
         self.flush()
 
     def send(self, line: bytes) -> None:
-        """Queue a line; if there is no room it is counted in `lost`."""
+        """Queue a line; one for which there is no room is lost, and counted."""
         if self._queued + len(line) > QUEUE_BYTES:
-            self.lost += 1
+            self._lose(line)
             return
         self._queue.append(line)
         self._queued += len(line)
@@ -221,11 +234,13 @@ class Publisher:
         """Take a notice; it is published at the end of this turn or a later one."""
         self._backlog.append((self._loop.clock.wall(), told))
 
-    def publish(self, at_most: int = A_TURN) -> bool:
-        """Publish up to `at_most` notices; return whether some are left."""
-        if not self._backlog:
-            return False
-        for _ in range(min(at_most, len(self._backlog))):
+    def publish(self) -> bool:
+        """Publish a turn's share; return whether notices are left.
+
+        The share grows with the backlog, so that a storm without end cannot outrun it.
+        """
+        waiting = len(self._backlog)
+        for _ in range(min(max(A_TURN, waiting // 2), waiting)):
             wall, told = self._backlog.popleft()
             self.seq += 1
             self.tally.count(told)

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 from supervisord_pidfd.core import lifecycle
 from supervisord_pidfd.core.actions import Action, EndDaemon, Signal, Spawn
+from supervisord_pidfd.core.anticipation import StandingOrder, covers, standing_order
 from supervisord_pidfd.core.events import (
     DeadlinePassed,
     Event,
@@ -25,7 +26,6 @@ from supervisord_pidfd.core.events import (
     Spawned,
     SpawnFailed,
 )
-from supervisord_pidfd.core.anticipation import StandingOrder, covers, standing_order
 from supervisord_pidfd.core.exitstatus import ExitStatus, Signaled, Usage
 from supervisord_pidfd.core.lifecycle import Phase, ServiceState, Step
 from supervisord_pidfd.core.notices import (
@@ -312,7 +312,7 @@ class Service:
         return _Ahead(outcome, clock.now() - begun)
 
     def _start_ahead(self, status: ExitStatus) -> None:
-        """Start the next run before the machine is asked, if the standing order covers this end."""
+        """Start the next run before the machine is asked, if the standing order says so."""
         order = self._order
         if (
             order is not None

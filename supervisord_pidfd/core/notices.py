@@ -217,6 +217,16 @@ class ServiceDumped(NamedTuple):  # noqa: D101
     restarts: int
 
 
+# -- the logger -----------------------------------------------------------------------------------
+
+
+class LogDropped(NamedTuple):  # noqa: D101
+    stream: str
+    lines: int
+    bytes: int
+    reason: str
+
+
 # -- the gateway ----------------------------------------------------------------------------------
 
 
@@ -281,6 +291,7 @@ EVENTS: dict[type, Row] = {
     ServiceReset: Row("service.reset", Level.INFO),
     ServiceSignaled: Row("service.signaled", Level.INFO),
     ServiceDumped: Row("service.dumped", Level.INFO),
+    LogDropped: Row("log.dropped", Level.WARNING),
     GatewayListening: Row("gateway.listening", Level.INFO),
     GatewayListenFailed: Row("gateway.listen_failed", Level.ERROR),
 }

@@ -350,14 +350,15 @@ def test_a_child_that_epoll_does_not_take_is_tracked_by_sigchld(make_world, reap
         return  # nothing is added to epoll there
     world = make_world()
     launched = world.launch(SH, "-c", "exit 14")
-    taken = os.dup(0)  # the number that pidfd_open will give: registered already, so EEXIST
-    os.close(taken)
-    world.loop._epoll.register(os.dup2(world.announce, taken), 0)
-    os.close(taken)
-    os.dup2(world.announce, taken + 1)
+    number = world.loop._epoll.fileno()
+    epoll = os.dup(number)
+    os.dup2(world.announce, number)  # so that epoll_ctl(2) fails
     child = world.watch(launched.pid)
-    os.close(taken + 1)
+    os.dup2(epoll, number, inheritable=False)
+    os.close(epoll)
 
+    assert world.fell_back == ["unexpected EINVAL"]
+    assert child.pidfd is None
     assert world.exit_of(child).status == Exited(14)
 
 

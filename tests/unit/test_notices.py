@@ -56,6 +56,7 @@ service.stopped I           by took_s
 service.reset I             by
 service.signaled I          signal by
 service.dumped I            phase wanted ready restarts
+log.dropped W               stream lines bytes reason
 gateway.listening I         address serves
 gateway.listen_failed E     address error
 """
