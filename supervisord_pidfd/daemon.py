@@ -485,8 +485,7 @@ class Daemon:
         self._exit_code = supervisor.exit_code
         took = self._clock.now() - supervisor.stop_began
         self._tell(DaemonStopped(self._exit_code, took, supervisor.left_alive()))
-        while self._publisher.publish():
-            pass
+        self._publisher.publish_all()
         self._finishing = True
         if self._log_pipe is not None:
             self._log_pipe.finish()

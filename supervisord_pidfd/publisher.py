@@ -21,6 +21,8 @@ from supervisord_pidfd.loop import Loop, Priority
 from supervisord_pidfd.signals import name_of
 
 A_TURN = 64
+STORM = 8
+BACKLOG = 8192
 KEPT = 1000
 QUEUE_BYTES = 4 << 20
 PIPE_BYTES = 1 << 20
@@ -237,10 +239,26 @@ class Publisher:
     def publish(self) -> bool:
         """Publish a turn's share; return whether notices are left.
 
-        The share grows with the backlog, so that a storm without end cannot outrun it.
+        In a storm of exits the acting comes first: nothing is published while `STORM` descriptors
+        or more are ready at once, as long as the backlog stays below `BACKLOG`. Beyond that half
+        of it is published each turn, so that a storm without end cannot outrun the telling.
         """
         waiting = len(self._backlog)
-        for _ in range(min(max(A_TURN, waiting // 2), waiting)):
+        if waiting > BACKLOG:
+            share = waiting // 2
+        elif self._loop.batch >= STORM:
+            share = 0
+        else:
+            share = min(A_TURN, waiting)
+        self._publish(share)
+        return bool(self._backlog)
+
+    def publish_all(self) -> None:
+        """Publish whatever is left: the end of the daemon."""
+        self._publish(len(self._backlog))
+
+    def _publish(self, share: int) -> None:
+        for _ in range(share):
             wall, told = self._backlog.popleft()
             self.seq += 1
             self.tally.count(told)
@@ -248,4 +266,3 @@ class Publisher:
             if level_of(told.notice) >= self.level:
                 event = event_of(told, self.seq, rfc3339(wall), name_of)
                 self._send(self._encode(event))
-        return bool(self._backlog)
