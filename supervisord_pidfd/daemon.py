@@ -42,7 +42,7 @@ from supervisord_pidfd.internals import Internals
 from supervisord_pidfd.loop import Loop, Priority
 from supervisord_pidfd.options import USAGE, RunOptions, parse_run, verb_of
 from supervisord_pidfd.orphans import Orphans
-from supervisord_pidfd.process import Host
+from supervisord_pidfd.process import Host, vfork_works
 from supervisord_pidfd.publisher import LogPipe, Publisher, StderrLines, as_text
 from supervisord_pidfd.reaper import Hooks, make_reaper
 from supervisord_pidfd.service import Hands
@@ -270,7 +270,12 @@ class Daemon:
         self._settle_settings(spec)
         process = self._process
         base = Host(
-            process.environ, process.null, process.files.soft, process.files.hard, host.UMASK
+            process.environ,
+            process.null,
+            process.files.soft,
+            process.files.hard,
+            host.UMASK,
+            vfork_works(),
         )
         hands = Hands(self._loop, self._reaper, self._orphans, base, host.resident_bytes())
         supervisor = Supervisor(hands, self._outside(), spec, pid1=self._pid1)

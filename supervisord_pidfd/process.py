@@ -108,6 +108,7 @@ class Host(NamedTuple):
         null: A descriptor of /dev/null, or of something that behaves like it.
         soft_files, hard_files: RLIMIT_NOFILE as it was before the daemon raised its own.
         umask: The daemon's own umask.
+        may_vfork: Whether posix_spawn works here; see `vfork_works`.
     """
 
     environ: Mapping[str, str]
@@ -115,6 +116,23 @@ class Host(NamedTuple):
     soft_files: int
     hard_files: int
     umask: int = 0o077
+    may_vfork: bool = True
+
+
+def vfork_works() -> bool:
+    """Tell whether posix_spawn can make a process here; without it every spawn forks.
+
+    glibc calls clone3 and goes back to clone only on ENOSYS, but container profiles from before
+    2021 answer EPERM (moby#42681). A program that is not there tells the two apart: the child must
+    have existed to say ENOENT.
+    """
+    try:
+        os.posix_spawn("/nonexistent/program", ("program",), {})
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 class Recipe:
@@ -126,7 +144,7 @@ class Recipe:
         self.host = host
         self.pass_fd = pass_fd
         self.environment = environment_of(spec, host.environ)
-        self.fast = _is_fast(spec)
+        self.fast = host.may_vfork and _is_fast(spec)
         self._actions = _file_actions(spec, host, pass_fd)
         # As bytes, which posix_spawn takes as they are: it would encode each word at each start.
         self._argv = [os.fsencode(word) for word in spec.argv]
