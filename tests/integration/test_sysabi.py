@@ -165,6 +165,7 @@ def test_a_core_dump_is_told_apart(fork, tmp_path):
 
     def body():
         os.chdir(tmp_path)
+        sysabi.set_dumpable(True)  # a test before may have changed the user and back
         resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
         signal.signal(signal.SIGSEGV, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGSEGV)
