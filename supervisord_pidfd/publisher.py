@@ -207,7 +207,7 @@ def as_text(event: dict[str, Any]) -> bytes:
     pairs = [
         f"{name}={_encode(value)}"
         for name, value in event.items()
-        if value is not None and name not in _NOT_SAID
+        if value is not None and value is not False and name not in _NOT_SAID
     ]
     words = " ".join(["supervisord-pidfd:", event["event"], *about, *pairs])
     return words.encode("utf-8", "backslashreplace") + b"\n"

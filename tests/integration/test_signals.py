@@ -157,7 +157,9 @@ def test_what_the_parent_ignored_or_blocked_is_undone():
     )
 
     ignored = sum(bit(signum) for signum in signals.IGNORED | signals.REALTIME)
-    assert json.loads(done.stdout) == [0, ignored, 5]
+    blocked, found, code = json.loads(done.stdout)
+    found &= ~(bit(32) | bit(33))  # glibc's own: Python cannot touch what the parent left of them
+    assert [blocked, found, code] == [0, ignored, 5]
 
 
 @pytest.mark.parametrize(
