@@ -137,6 +137,7 @@ class _Children:
         self._looked_in_turn = -1
         self._looks = 0
         self._met: Child | None = None
+        self._closed = False
         self._met_in_turn = 0
         self._more_to_sweep = loop.deadline(self.on_sigchld)
 
@@ -168,6 +169,8 @@ class _Children:
         """Reap what has ended until nothing is left or the turn's share is done."""
         try:
             for _ in range(EXITS_A_TURN):
+                if self._closed:  # by what an exit brought about: the rest is another reaper's
+                    return
                 pid = sysabi.peek_any()
                 if pid is None:
                     return
@@ -194,6 +197,8 @@ class _Children:
         return False
 
     def _go_on(self) -> None:
+        if self._closed:
+            return
         self._more_to_sweep.arm(self._loop.clock.now())
 
     def _reap_orphan(self, pid: int, on_orphan: OnOrphan) -> None:
@@ -356,6 +361,7 @@ class PidfdReaper(_Children):
 
     def close(self) -> None:
         """Let go of everything; children live on."""
+        self._closed = True
         self._more_to_sweep.disarm()
         for child in self._children.values():
             self.release(child)
@@ -393,6 +399,8 @@ class SigchldReaper(_Children):
 
     def _ask_each(self) -> None:
         for child in tuple(self._children.values()):
+            if self._closed:
+                return
             self._reap_if_ended(child)
 
     def _look_through(self) -> None:
@@ -400,7 +408,7 @@ class SigchldReaper(_Children):
         if self._children:
             self._safety.arm(self._loop.clock.now() + SWEEP_EVERY)
         self._ask_each()
-        if self._hooks.on_orphan is not None:
+        if self._hooks.on_orphan is not None and not self._closed:
             self._sweep(self._hooks.on_orphan)
 
     def signal(self, child: Child, signum: int, *, whole_group: bool) -> bool:
@@ -416,6 +424,7 @@ class SigchldReaper(_Children):
 
     def close(self) -> None:
         """Let go of everything; children live on."""
+        self._closed = True
         self._safety.disarm()
         self._more_to_sweep.disarm()
         self._children.clear()

@@ -395,6 +395,7 @@ CALLS = ["pidfd_open", "pidfd_send_signal", "waitid_pidfd"]
 FILTER = (sys.executable, "-I", str(Path(seccomp.__file__)))
 
 
+@pytest.mark.pidfd
 @pytest.mark.parametrize("answer", ["ENOSYS", "EPERM", "SIGSYS", "EACCES"])
 @pytest.mark.parametrize("call", CALLS)
 def test_a_forbidden_call_means_the_fallback(daemon, call, answer):
@@ -429,6 +430,7 @@ def test_old_kernels_and_containers(daemon, preset):
     assert not daemon.running()
 
 
+@pytest.mark.pidfd
 @pytest.mark.parametrize("call", CALLS)
 def test_a_forced_pidfd_that_does_not_work_is_a_start_error(daemon, call):
     daemon.start(WEB, *reaping("pidfd"), prefix=(*FILTER, f"{call}=ENOSYS", "--"))
