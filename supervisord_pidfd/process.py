@@ -515,5 +515,7 @@ def _execute(spec: ServiceSpec, environment: Mapping[str, str], at: _At) -> NoRe
         except (FileNotFoundError, NotADirectoryError):
             continue
         except PermissionError as error:
-            refused = error
+            # A directory that may not be searched says nothing about what is in it.
+            if os.access(f"{directory}/{name}", os.F_OK):
+                refused = error
     raise refused or FileNotFoundError(errno.ENOENT, name)

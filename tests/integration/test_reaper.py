@@ -477,10 +477,25 @@ def test_closing_the_reaper_lets_children_live(world):
     world.reaper.close()
     assert len(world.reaper) == 0
 
-    os.kill(child.pid, 0)
-    again = world.watch(child.pid)
-    world.reaper.signal(again, signal.SIGKILL, whole_group=False)
-    assert world.exit_of(again).status == Signaled(signal.SIGKILL)
+    os.kill(child.pid, signal.SIGKILL)
+    _, status = os.waitpid(child.pid, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+def test_a_reaper_that_was_closed_reaps_no_more(world):
+    """The daemon replaces its first reaper from within an exit; what follows is the next one's."""
+    ended = [world.sh("exit 3"), world.sh("exit 4")]
+    for child in ended:
+        wait_dead(child.pid)
+    ended[0].on_exit = lambda *_: world.reaper.close()
+    ended[1].on_exit = lambda *_: world.reaper.close()
+
+    world.reaper.on_sigchld()
+    world.turn_until(lambda: len(world.reaper) == 0)
+
+    left = [child.pid for child in ended if not child.reaped]
+    assert len(left) == 1
+    os.waitpid(left[0], 0)
 
 
 def test_the_mode_is_what_was_proved(world):

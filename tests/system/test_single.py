@@ -39,7 +39,13 @@ def single(daemon, tmp_path):
 
 def run(process, timeout=20):
     out, err = process.communicate(timeout=timeout)
-    return process.returncode, out.decode(), err.decode()
+    return process.returncode, out.decode(), but_for_the_fallback(err)
+
+
+def but_for_the_fallback(err):
+    """Leave out the one warning that every run without pidfds begins with."""
+    lines = err.decode().splitlines(keepends=True)
+    return "".join(line for line in lines if "reaper.fell_back" not in line)
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 77, 125, 127, 255])
@@ -79,7 +85,7 @@ def test_streams_environment_and_directory_are_inherited(single, tmp_path):
     process = single("/bin/sh", "-c", script, stdin=subprocess.PIPE, env={"GIVEN": "$HOME ${x}"})
     out, err = process.communicate(b"fed\n", timeout=20)
     assert out.decode().splitlines() == ["fed", str(tmp_path), "$HOME ${x}"]
-    assert err.startswith(b"oops\n")
+    assert but_for_the_fallback(err).startswith("oops\n")
     assert process.returncode == 4
 
 
