@@ -225,6 +225,8 @@ class Supervisor:
         code = status.code if isinstance(status, Exited) else None
         signum = status.signum if isinstance(status, Signaled) else None
         self._outside.tell(Told(OrphanReaped(code, signum, pid)))
+        if self._cleaning:
+            self.look_for_orphans()  # it may have left children of its own, which are ours now
         for name in tuple(self._cleaning):
             self._recheck(name)
         if self.stopping:
