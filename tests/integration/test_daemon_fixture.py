@@ -10,7 +10,8 @@ from tests.support.daemon import Daemon
 STAND_IN = """
 import json, os, signal, subprocess, sys
 def tell(event, **fields):
-    print(json.dumps({"event": event, **fields}), flush=True)
+    # os.write: print() may not be entered again from a signal handler.
+    os.write(1, json.dumps({"event": event, **fields}).encode() + b"\\n")
 def leave(signum, frame):
     tell("daemon.stopped")
     os._exit(5)
