@@ -2,7 +2,7 @@
 
 import sys
 
-from supervisord_pidfd.daemon import main
+from supervisord_pidfd.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

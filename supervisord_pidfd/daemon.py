@@ -1,17 +1,14 @@
 """Build everything, run it, and say how it ended: the composition root.
 
-Order of a start: signals are noted from the first line of `main` on (PID 1 gets none that has no
-handler); descriptors, limits and dispositions are taken over; the config child is forked; the
-probe runs beside it; then the loop turns, and everything else happens in it.
+`entry` has taken the process over and forked the config child; the probe runs beside that child;
+then the loop turns, and everything else happens in it.
 """
 
 import contextlib
-import gc
 import os
 import random
 import signal
-import sys
-import traceback
+from typing import NamedTuple
 
 from supervisord_pidfd import __version__, host, signals, sysabi
 from supervisord_pidfd.applying import Applying, Loader, Outcome
@@ -37,10 +34,11 @@ from supervisord_pidfd.core.notices import (
 )
 from supervisord_pidfd.core.reload import ReloadPlan
 from supervisord_pidfd.core.spec import SupervisorSpec
-from supervisord_pidfd.errors import StartupError, UsageError
+from supervisord_pidfd.errors import StartupError
+from supervisord_pidfd.garbage import Garbage
 from supervisord_pidfd.internals import Internals
 from supervisord_pidfd.loop import Loop, Priority
-from supervisord_pidfd.options import USAGE, RunOptions, parse_run, verb_of
+from supervisord_pidfd.options import RunOptions
 from supervisord_pidfd.orphans import Orphans
 from supervisord_pidfd.process import Host, vfork_works
 from supervisord_pidfd.publisher import LogPipe, Publisher, StderrLines, as_text
@@ -48,7 +46,7 @@ from supervisord_pidfd.reaper import Hooks, make_reaper
 from supervisord_pidfd.service import Hands
 from supervisord_pidfd.supervisor import Outside, Supervisor
 
-EXIT_OK, EXIT_USAGE, EXIT_CONFIG, EXIT_CANNOT_START = 0, 2, 6, 7
+EXIT_OK, EXIT_CONFIG = 0, 6
 IGNORE = 0
 """What the rewrite map says for a signal that is to be ignored."""
 
@@ -58,64 +56,33 @@ STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signals
 STOP_SIGNALS_OF_CMD = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 
-def main(words: list[str] | None = None) -> int:
-    """Run the daemon command and return its exit code."""
-    words = sys.argv[1:] if words is None else words
-    try:
-        verb = verb_of(words)
-        if verb == "run":
-            signals.HELD.hold(signals.HANDLED)
-            return _run(parse_run(words[1:]))
-        return _one_shot(verb, words[1:])
-    except UsageError as error:
-        _say(f"{error}\n\n{USAGE.rstrip()}")
-        return EXIT_USAGE
+class Launch(NamedTuple):
+    """Hold what the entry point has found and begun.
 
+    `first` is the config child that is loading the file already, if it could be started;
+    `request` what every later one is asked. `begun` is when this process began (CLOCK_MONOTONIC).
+    """
 
-def _one_shot(verb: str, words: list[str]) -> int:
-    """Do what needs no daemon; these import what they need, the daemon never does."""
-    if verb == "check":
-        from supervisord_pidfd.config.check import main as check  # noqa: PLC0415
-
-        return check(words)
-    if verb == "schema":
-        from supervisord_pidfd.config.schema import main as schema  # noqa: PLC0415
-
-        return schema(words)
-    from supervisord_pidfd.versions import main as version  # noqa: PLC0415
-
-    return version(words)
-
-
-def _run(options: RunOptions) -> int:
-    daemon = Daemon(options)
-    try:
-        return daemon.run()
-    except StartupError as error:
-        _say(str(error))
-        return EXIT_CANNOT_START
-    finally:
-        daemon.close()
-
-
-def _say(text: str) -> None:
-    """Write to standard error, which is only done while nothing is supervised."""
-    with contextlib.suppress(OSError):
-        os.write(2, f"supervisord-pidfd: {text}\n".encode("utf-8", "backslashreplace"))
+    options: RunOptions
+    process: host.Process
+    request: config_child.Request
+    first: config_child.Loading | None
+    begun: float
+    pid1: bool
 
 
 class Daemon:
     """Hold the whole program together; everything it owns is closed by `close`."""
 
-    def __init__(self, options: RunOptions) -> None:
-        """Take the process over."""
-        self._options = options
-        self._begun = SystemClock.now()
-        self._process = host.take_over()
-        signals.reset_inherited(() if options.single else signals.IGNORED | signals.REALTIME)
-        self._pid1 = os.getpid() == 1 if options.pid1 == "auto" else options.pid1 == "yes"
+    def __init__(self, launch: Launch) -> None:
+        """Build what is needed before the configuration is known."""
+        self._launch = launch
+        self._options = options = launch.options
+        self._process = launch.process
+        self._pid1 = launch.pid1
         self._clock = SystemClock()
         self._loop = Loop(self._clock, self._callback_crashed)
+        self._garbage = Garbage()
         self._tally = Tally()
         self._log_pipe: LogPipe | None = None
         if options.single:
@@ -143,9 +110,6 @@ class Daemon:
         Raises:
             StartupError: This process cannot be a daemon here.
         """
-        first = None
-        with contextlib.suppress(OSError):  # tried, and told, again by `load`
-            first = self._start_loading()
         self._features = sysabi.probe()
         self._hooks = Hooks(self._before_reap, self._orphan_reaped, self._child_fell_back)
         self._orphans = Orphans()
@@ -156,7 +120,7 @@ class Daemon:
         self._loop.after_turn = self._after_turn
         self._loop.on_lag = self._lagged
         self._loop.on_busy = self._tally.add_busy
-        self._applying.load("start", first)
+        self._applying.load("start", self._launch.first)
         self._loop.run()
         if self._failure is not None:
             raise self._failure
@@ -178,22 +142,7 @@ class Daemon:
     # -- configuration ----------------------------------------------------------------------------
 
     def _start_loading(self) -> config_child.Loading:
-        options, process = self._options, self._process
-        file = options.file
-        if file is None and not options.single:
-            file = paths.default_file(process.uid, process.environ)
-        request = config_child.Request(
-            file=file,
-            overrides=options.overrides,
-            command=options.command,
-            uid=process.uid,
-            pid1=self._pid1,
-            start_dir=process.start_dir,
-            runtime_dir=paths.default_runtime_dir(process.uid, process.environ),
-            log_dir=paths.default_log_dir(process.uid, process.environ),
-            max_files=process.files.hard,
-        )
-        return config_child.start_loading(request)
+        return config_child.start_loading(self._launch.request)
 
     def _loaded(self, outcome: Outcome) -> None:
         """Take in a configuration, the first one or another."""
@@ -213,7 +162,7 @@ class Daemon:
             if errors:
                 os.write(2, config_child.render(problems).encode("utf-8", "backslashreplace"))
             else:
-                _say(str(error))
+                host.say(str(error))
             self._exit_code = EXIT_CONFIG
             self._loop.stop()
             return
@@ -279,8 +228,7 @@ class Daemon:
         )
         hands = Hands(self._loop, self._reaper, self._orphans, base, host.resident_bytes())
         supervisor = Supervisor(hands, self._outside(), spec, pid1=self._pid1)
-        gc.collect()
-        gc.freeze()  # what lives now lives for ever; later collections need not look at it
+        self._garbage.settle()
         file = reply.files[0] if reply.files else None
         services = {service.name: service for service in reply.services}
         kind = self._reaper.kind
@@ -294,7 +242,7 @@ class Daemon:
             self._internals = Internals(hands, supervisor, self._publisher, self._features)
             self._internals.start_logger(self._log_pipe, spec.log_format)
             self._internals.serve(spec.metrics)
-        self._tell(DaemonReady(self._clock.now() - self._begun))
+        self._tell(DaemonReady(self._clock.now() - self._launch.begun))
 
     def _outside(self) -> Outside:
         return Outside(
@@ -391,8 +339,7 @@ class Daemon:
         self._tell(ReaperChildFellBack(error))
 
     def _callback_crashed(self, where: str, error: BaseException) -> None:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{where}: {os.path.basename(frame.filename)}:{frame.lineno}"
+        place = f"{where}: {_place_of(error)}"
         self._tell(CallbackCrashed(place, f"{type(error).__name__}: {error}"))
 
     def _lagged(self, lag: float) -> None:
@@ -413,6 +360,8 @@ class Daemon:
                 self._tell(lost)
         if self._internals is not None:
             more = self._internals.flush() or more
+        if not more:
+            self._garbage.at_rest()
         return more
 
     # -- signals ----------------------------------------------------------------------------------
@@ -504,3 +453,13 @@ class Daemon:
         if self._internals is None or self._internals.logger_is_gone:
             self._loop.stop()
         return False
+
+
+def _place_of(error: BaseException) -> str:
+    """Return FILE:LINE of where an error was raised; `traceback` would cost the start 7 ms."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    if at is None:
+        return "?"
+    return f"{os.path.basename(at.tb_frame.f_code.co_filename)}:{at.tb_lineno}"

@@ -114,6 +114,12 @@ def resident_bytes() -> int:
         return 0
 
 
+def say(text: str) -> None:
+    """Write to standard error, which is only done while nothing is supervised."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"supervisord-pidfd: {text}\n".encode("utf-8", "backslashreplace"))
+
+
 class RuntimeDirectory:
     """Hold the runtime directory and the lock that makes this the only daemon in it."""
 

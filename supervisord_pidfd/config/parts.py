@@ -9,6 +9,8 @@ from supervisord_pidfd.core.exitstatus import Ends
 from supervisord_pidfd.core.spec import (
     BackoffSpec,
     LimitAction,
+    ReadyKind,
+    ReadySpec,
     ResourceLimit,
     RestartPolicy,
     Scope,
@@ -40,7 +42,7 @@ def parts_of(service: model.Service) -> dict[str, Any]:
         output=service.log.to,
         start_timeout=_start_timeout(service, oneshot=oneshot),
         runtime_max=service.runtime_max,
-        ready_delay=service.ready.delay,
+        ready=_ready(service),
         stop=_stop(service),
         success=_success(service, oneshot=oneshot),
         restart_prevent=_ends(service.restart_prevent),
@@ -71,6 +73,11 @@ def _restart(service: model.Service, *, oneshot: bool) -> RestartPolicy | None:
 
 def _start_timeout(service: model.Service, *, oneshot: bool) -> float | None:
     return math.inf if oneshot and service.start_timeout is None else service.start_timeout
+
+
+def _ready(service: model.Service) -> ReadySpec | None:
+    delay = service.ready.delay
+    return ReadySpec(ReadyKind.DELAY, delay) if delay else None
 
 
 def _stop(service: model.Service) -> StopSpec:

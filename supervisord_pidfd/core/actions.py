@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from supervisord_pidfd.core.spec import Hook
+
 
 class Spawn(NamedTuple):
     """Start the program; answered by `Spawned` or `SpawnFailed`."""
@@ -13,6 +15,12 @@ class Signal(NamedTuple):
     signum: int
     whole_scope: bool
     then_continue: bool
+
+
+class RunHook(NamedTuple):
+    """Run a command beside the main one; answered by `HookEnded`, `on_failure` by nothing."""
+
+    hook: Hook
 
 
 class EndDaemon(NamedTuple):

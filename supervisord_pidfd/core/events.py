@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 from supervisord_pidfd.core.exitstatus import Cause, ExitStatus, Usage
+from supervisord_pidfd.core.spec import CheckAction, Hook
 
 
 class StartRequested(NamedTuple):
@@ -25,6 +26,18 @@ class RestartRequested(NamedTuple):
 
     by: str
     cause: Cause = Cause.OPERATOR
+
+
+class ReloadRequested(NamedTuple):
+    """Ask for the service's own reload; its process stays."""
+
+    by: str
+
+
+class FailRequested(NamedTuple):
+    """Ask for the service to be stopped and `failed`, as a limit over several of them wants it."""
+
+    reason: str
 
 
 class ResetRequested(NamedTuple):
@@ -58,6 +71,68 @@ class SpawnFailed(NamedTuple):
     stage: str
     subject: str
     error: str
+
+
+class HookEnded(NamedTuple):
+    """Say that a hook, a stop command or a reload command is over; `ok` if it exited with 0."""
+
+    hook: Hook
+    ok: bool
+
+
+class BecameReady(NamedTuple):
+    """Say that the service is ready, and which way that was learnt (`notify`, `http`, …).
+
+    During a reload it says that the reload is over.
+    """
+
+    way: str
+
+
+class ReadinessLost(NamedTuple):
+    """Say that the service closed its readiness descriptor without a word: it never will be."""
+
+
+class ReloadBegan(NamedTuple):
+    """Say that the service has begun to reload, as RELOADING=1 tells."""
+
+
+class TimeoutExtended(NamedTuple):
+    """Say that what the service is at may take `seconds` from now (EXTEND_TIMEOUT_USEC)."""
+
+    seconds: float
+
+
+class WatchdogPinged(NamedTuple):
+    """Say that the service lives (WATCHDOG=1)."""
+
+
+class WatchdogTriggered(NamedTuple):
+    """Say that the service wants to be taken for dead (WATCHDOG=trigger)."""
+
+
+class WatchdogChanged(NamedTuple):
+    """Say that the service promises WATCHDOG=1 every `seconds` from now on (WATCHDOG_USEC)."""
+
+    seconds: float
+
+
+class AttemptsForgiven(NamedTuple):
+    """Say that the row of attempts may begin anew (RESTART_RESET=1)."""
+
+
+class CheckChanged(NamedTuple):
+    """Say that a health check has crossed its threshold; `action` is what its spec says."""
+
+    check: str
+    healthy: bool
+    action: CheckAction
+
+
+class MainPidChanged(NamedTuple):
+    """Say that another process is the main one now; it was proven to be of this service."""
+
+    pid: int
 
 
 class ProcessExited(NamedTuple):

@@ -3,14 +3,14 @@
 Vocabulary. `phase` says what is, `wanted` says what should be; a restart is "stopping and wanted
 up". A *run* begins with `Spawn` and ends with the event that ends it: `SpawnFailed`, or
 `ProcessExited` and, where others of its scope live on, `ScopeEmptied`. A run is *ready* when its
-program was executed and `ready_delay` has passed; a oneshot is ready by ending cleanly.
+program was executed and `ready.delay` has passed; a oneshot is ready by ending cleanly.
 
 Deadlines. A state holds moments (CLOCK_MONOTONIC seconds, `inf` = none); the shell arms the
 earliest of them and posts `DeadlinePassed` when it comes. A rule that enters a phase writes down
 the moments of that phase and thereby drops all others, so no timer can outlive its meaning:
 
 - `start_by` (STARTING): ready by then, or stopped with cause `timeout`.
-- `ready_at_due` (STARTING): `ready_delay` is over; the run is ready.
+- `ready_at_due` (STARTING): `ready.delay` is over; the run is ready.
 - `max_run_by` (STARTING, RUNNING): longest run; stopped with cause `timeout`.
 - `step_by` (STOPPING): the next stop signal, and in the end SIGKILL, which is repeated.
 - `kill_by` (STOPPING): SIGKILL whatever the steps say; the daemon's own shutdown budget.
@@ -348,8 +348,8 @@ def _spawned(at: At, event: Spawned) -> Step:
 def _executed(at: At, _event: Executed) -> Step:
     if at.spec.type is ServiceType.ONESHOT:
         return Step(at.state)
-    if at.spec.ready_delay > 0:
-        return Step(at.state._replace(ready_at_due=at.now + at.spec.ready_delay))
+    if at.spec.ready.delay > 0:
+        return Step(at.state._replace(ready_at_due=at.now + at.spec.ready.delay))
     return _ready(at, "executed")
 
 

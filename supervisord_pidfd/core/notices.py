@@ -205,6 +205,62 @@ class ServiceReset(NamedTuple):  # noqa: D101
     by: str
 
 
+class ServiceStatusChanged(NamedTuple):  # noqa: D101
+    text: str
+
+
+class ServiceReloading(NamedTuple):  # noqa: D101
+    by: str
+
+
+class ServiceReloaded(NamedTuple):  # noqa: D101
+    took_s: float
+
+
+class ServiceReloadFailed(NamedTuple):  # noqa: D101
+    error: str
+
+
+class ServiceReloadRefused(NamedTuple):  # noqa: D101
+    error: str
+
+
+class ServiceWatchdogMissed(NamedTuple):  # noqa: D101
+    timeout_s: float
+
+
+class HookFailed(NamedTuple):  # noqa: D101
+    hook: str
+    exit_code: int | None
+    signal: int | None
+    timed_out: bool
+    took_s: float
+    error: str | None = None
+
+
+class CheckFailed(NamedTuple):  # noqa: D101
+    check: str
+    error: str
+    failures: int
+    threshold: int
+    took_s: float
+
+
+class CheckUnhealthy(NamedTuple):  # noqa: D101
+    check: str
+    error: str
+    action: str
+
+
+class CheckRecovered(NamedTuple):  # noqa: D101
+    check: str
+
+
+class NotifyRefused(NamedTuple):  # noqa: D101
+    reason: str
+    sender_pid: int | None
+
+
 class ServiceSignaled(NamedTuple):  # noqa: D101
     signal: int
     by: str
@@ -215,6 +271,34 @@ class ServiceDumped(NamedTuple):  # noqa: D101
     wanted: str
     ready: bool
     restarts: int
+
+
+# -- groups and control ---------------------------------------------------------------------------
+
+
+class GroupGaveUp(NamedTuple):  # noqa: D101
+    group: str
+    restarts: int
+    interval_s: float
+
+
+class ControlCalled(NamedTuple):  # noqa: D101
+    method: str
+    names: tuple[str, ...]
+    uid: int
+    sender_pid: int
+    result: str
+
+
+class ControlRefused(NamedTuple):  # noqa: D101
+    reason: str
+    method: str | None
+    uid: int
+    sender_pid: int
+
+
+class ControlClientDropped(NamedTuple):  # noqa: D101
+    reason: str
 
 
 # -- the logger -----------------------------------------------------------------------------------
@@ -289,6 +373,21 @@ EVENTS: dict[type, Row] = {
     ServiceGaveUp: Row("service.gave_up", Level.ERROR),
     ServiceStopped: Row("service.stopped", Level.INFO),
     ServiceReset: Row("service.reset", Level.INFO),
+    ServiceStatusChanged: Row("service.status_changed", Level.DEBUG),
+    ServiceReloading: Row("service.reloading", Level.INFO),
+    ServiceReloaded: Row("service.reloaded", Level.INFO),
+    ServiceReloadFailed: Row("service.reload_failed", Level.WARNING),
+    ServiceReloadRefused: Row("service.reload_refused", Level.WARNING),
+    ServiceWatchdogMissed: Row("service.watchdog_missed", Level.WARNING),
+    HookFailed: Row("hook.failed", Level.WARNING),
+    CheckFailed: Row("check.failed", Level.DEBUG),
+    CheckUnhealthy: Row("check.unhealthy", Level.WARNING),
+    CheckRecovered: Row("check.recovered", Level.INFO),
+    NotifyRefused: Row("notify.refused", Level.WARNING),
+    GroupGaveUp: Row("group.gave_up", Level.ERROR),
+    ControlCalled: Row("control.called", Level.INFO),
+    ControlRefused: Row("control.refused", Level.WARNING),
+    ControlClientDropped: Row("control.client_dropped", Level.WARNING),
     ServiceSignaled: Row("service.signaled", Level.INFO),
     ServiceDumped: Row("service.dumped", Level.INFO),
     LogDropped: Row("log.dropped", Level.WARNING),

@@ -19,6 +19,7 @@ class ServiceType(enum.StrEnum):
     """Say when a service counts as ready."""
 
     SIMPLE = "simple"
+    NOTIFY = "notify"
     ONESHOT = "oneshot"
 
 
@@ -57,6 +58,199 @@ class Output(enum.StrEnum):
     NULL = "null"
 
 
+class CommandSpec(NamedTuple):
+    """Hold a command beside the main one: a hook, a check, a way to stop or to reload.
+
+    `program` and `fast` mean what they mean for a service.
+    """
+
+    argv: tuple[str, ...]
+    program: str | None = None
+    fast: bool = False
+
+
+class Tie(enum.StrEnum):
+    """Name how a service is tied to another one that it names."""
+
+    REQUIRES = "requires"
+    WANTS = "wants"
+    AFTER = "after"
+
+
+class Condition(enum.StrEnum):
+    """Name what a service waits for."""
+
+    STARTED = "started"
+    READY = "ready"
+    HEALTHY = "healthy"
+    EXITED = "exited"
+    EXITED_OK = "exited_ok"
+
+
+class Dependency(NamedTuple):
+    """Hold one edge: what waits, for whom (a full name), and for what of it.
+
+    A `before` of the file stands here as the AFTER of the other service, and a group or a base
+    name as one edge for each service it stands for.
+    """
+
+    target: str
+    tie: Tie
+    condition: Condition = Condition.READY
+
+
+class ReadyKind(enum.StrEnum):
+    """Name what makes a run ready, as the `way` of `service.ready` does."""
+
+    EXECUTED = "executed"
+    DELAY = "delay"
+    NOTIFY = "notify"
+    EXITED = "exited"
+    TCP = "tcp"
+    HTTP = "http"
+    EXEC = "exec"
+    FILE = "file"
+    FD = "fd"
+
+
+class ReadySpec(NamedTuple):
+    """Hold when a run is ready.
+
+    `target` is the address, URL or path that is asked; `fd` the number of the descriptor that a
+    newline is written to; `period` lies between two tries, `timeout` bounds each.
+    """
+
+    kind: ReadyKind = ReadyKind.EXECUTED
+    delay: float = 0.0
+    target: str = ""
+    command: CommandSpec | None = None
+    fd: int = -1
+    period: float = 0.25
+    timeout: float = 2.0
+
+
+class CheckKind(enum.StrEnum):
+    """Name the kinds of health checks."""
+
+    TCP = "tcp"
+    HTTP = "http"
+    EXEC = "exec"
+    WATCHDOG = "watchdog"
+    MEMORY = "memory"
+
+
+class CheckAction(enum.StrEnum):
+    """Say what follows when a check has failed often enough."""
+
+    RESTART = "restart"
+    STOP = "stop"
+    SHUTDOWN = "shutdown"
+    NONE = "none"
+
+
+class CheckSpec(NamedTuple):
+    """Hold one health check of a service.
+
+    `target` is an address or URL; `size` bytes for `memory`. The `period` of a watchdog is the
+    longest time between two WATCHDOG=1. `status` lists the ranges of accepted HTTP codes.
+    """
+
+    name: str
+    kind: CheckKind
+    target: str = ""
+    command: CommandSpec | None = None
+    size: int = 0
+    period: float = 10.0
+    timeout: float = 3.0
+    initial_delay: float = 0.0
+    failures: int = 3
+    successes: int = 1
+    action: CheckAction = CheckAction.RESTART
+    headers: tuple[tuple[str, str], ...] = ()
+    status: tuple[tuple[int, int], ...] = ((200, 399),)
+    verify: bool = True
+
+
+class Hook(enum.StrEnum):
+    """Name the commands that run beside the main one, as SUPERVISORD_HOOK does."""
+
+    PRE_START = "pre_start"
+    POST_START = "post_start"
+    PRE_STOP = "pre_stop"
+    STOP = "stop"
+    POST_STOP = "post_stop"
+    RELOAD = "reload"
+    RELOAD_CHECK = "reload_check"
+    ON_FAILURE = "on_failure"
+
+
+class HooksSpec(NamedTuple):
+    """Hold the hooks of a service, and how long each may take."""
+
+    pre_start: CommandSpec | None = None
+    post_start: CommandSpec | None = None
+    pre_stop: CommandSpec | None = None
+    post_stop: CommandSpec | None = None
+    on_failure: CommandSpec | None = None
+    timeout: float = 30.0
+
+
+class ReloadSpec(NamedTuple):
+    """Hold how a service is told to read its own configuration again; neither = it cannot."""
+
+    signum: int | None = None
+    command: CommandSpec | None = None
+    check: CommandSpec | None = None
+    timeout: float = 30.0
+
+
+class Overlap(enum.StrEnum):
+    """Say what happens to a scheduled run that comes due while the last one is not over."""
+
+    SKIP = "skip"
+    QUEUE = "queue"
+    RESTART = "restart"
+
+
+class ScheduleSpec(NamedTuple):
+    """Hold when a oneshot runs: every so many seconds from start to start, or by calendar."""
+
+    every: float | None = None
+    calendar: str | None = None
+    overlap: Overlap = Overlap.SKIP
+    jitter: float = 0.0
+    timezone: str | None = None
+
+
+class GroupStrategy(enum.StrEnum):
+    """Say what an automatic restart of a member restarts with it."""
+
+    ONE_FOR_ONE = "one_for_one"
+    REST_FOR_ONE = "rest_for_one"
+    ALL_FOR_ONE = "all_for_one"
+
+
+class GroupSpec(NamedTuple):
+    """Hold a group: its members by their full names, in the order listed.
+
+    Beyond `burst` automatic restarts of all members together within `interval` the members are
+    stopped and failed; burst 0 is no limit.
+    """
+
+    name: str
+    members: tuple[str, ...] = ()
+    strategy: GroupStrategy = GroupStrategy.ONE_FOR_ONE
+    burst: int = 0
+    interval: float = 0.0
+
+
+class NotifyAccess(enum.StrEnum):
+    """Say whose notify messages count."""
+
+    MAIN = "main"
+    ALL = "all"
+
+
 class StopStep(NamedTuple):
     """Hold one step of a stop: the signal, and how long to wait before the next one."""
 
@@ -65,11 +259,15 @@ class StopStep(NamedTuple):
 
 
 class StopSpec(NamedTuple):
-    """Hold how a service is stopped; after the last step comes SIGKILL."""
+    """Hold how a service is stopped; after the last step comes SIGKILL.
+
+    A `command` runs instead of the first step's signal, whose wait then counts for it.
+    """
 
     steps: tuple[StopStep, ...] = (StopStep(SIGTERM, 10.0),)
     scope: Scope = Scope.GROUP
     keep_leftovers: bool = False
+    command: CommandSpec | None = None
 
     @property
     def timeout(self) -> float:
@@ -128,6 +326,8 @@ class ServiceSpec(NamedTuple):
     `program` is the absolute path found in the service's PATH, or None if there was none when the
     configuration was loaded: then the child looks again at each start. `fast` is true when
     program, interpreter and stdin lie on local filesystems: a vfork cannot suspend the core then.
+    `origin` is where its table stands (`FILE:LINE`). `written` is what the file says of it, for
+    people: JSON, a list of [dotted key, value as TOML text, file, line], secrets masked.
     """
 
     name: str
@@ -150,7 +350,17 @@ class ServiceSpec(NamedTuple):
     output: Output = Output.INHERIT
     start_timeout: float = 90.0
     runtime_max: float = math.inf
-    ready_delay: float = 0.0
+    ready: ReadySpec = ReadySpec()
+    checks: tuple[CheckSpec, ...] = ()
+    hooks: HooksSpec = HooksSpec()
+    reload: ReloadSpec = ReloadSpec()
+    schedule: ScheduleSpec | None = None
+    dependencies: tuple[Dependency, ...] = ()
+    part_of: tuple[str, ...] = ()
+    notify_access: NotifyAccess = NotifyAccess.MAIN
+    fdstore_max: int = 0
+    metrics_port: int | None = None
+    metrics_path: str = "/metrics"
     stop: StopSpec = StopSpec()
     success: Ends = Ends((0,), (SIGHUP, SIGINT, SIGTERM, SIGPIPE))
     restart_prevent: Ends = Ends()
@@ -170,13 +380,16 @@ class ServiceSpec(NamedTuple):
     foreground: bool = False
     fault: StartFault | None = None
     origin: str = ""
+    written: str = ""
 
 
 LIVE_FIELDS = frozenset(
     {
-        "description", "autostart", "restart", "start_timeout", "runtime_max", "ready_delay",
-        "stop", "success", "restart_prevent", "restart_force", "backoff", "start_limit",
-        "critical", "main", "group", "origin", "program", "fast",
+        "description", "autostart", "restart", "start_timeout", "runtime_max", "checks", "hooks",
+        "reload", "schedule", "dependencies", "part_of", "notify_access", "fdstore_max",
+        "metrics_port", "metrics_path", "stop", "success", "restart_prevent", "restart_force",
+        "backoff", "start_limit", "critical", "main", "group", "origin", "written", "program",
+        "fast",
     }
 )  # fmt: skip
 """Members that `apply` changes in place (L in the reference); every other one restarts.
@@ -200,9 +413,18 @@ class MetricsSpec(NamedTuple):
 
 
 class SupervisorSpec(NamedTuple):
-    """Hold the daemon's own settings; None means "the default of this place" (PID 1, uid)."""
+    """Hold the daemon's own settings; None means "the default of this place" (PID 1, uid).
 
+    `socket` is a path, or "none" for no control socket.
+    """
+
+    socket: str | None = None
     runtime_dir: str | None = None
+    read_uids: tuple[int, ...] = ()
+    read_gids: tuple[int, ...] = ()
+    groups: tuple[GroupSpec, ...] = ()
+    history_size: int = 100
+    ready_when: str = "listening"
     reaper: str = "auto"
     subreaper: bool = True
     shutdown_timeout: float | None = None

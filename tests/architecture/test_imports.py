@@ -34,19 +34,19 @@ def tops(modules):
 
 
 def test_the_core_process_loads_nothing_third_party():
-    loaded = tops(loaded_by("supervisord_pidfd.daemon"))
+    loaded = tops(loaded_by("supervisord_pidfd.daemon, supervisord_pidfd.entry"))
 
     assert loaded - sys.stdlib_module_names == {"supervisord_pidfd"}
 
 
 def test_the_core_process_loads_no_slow_part_of_the_standard_library():
-    loaded = loaded_by("supervisord_pidfd.daemon")
+    loaded = loaded_by("supervisord_pidfd.daemon, supervisord_pidfd.entry")
 
     assert tops(loaded) & SLOW == set()
 
 
 def test_the_core_process_loads_neither_its_helpers_nor_the_model():
-    loaded = loaded_by("supervisord_pidfd.daemon")
+    loaded = loaded_by("supervisord_pidfd.daemon, supervisord_pidfd.entry")
 
     unwanted = {"logger", "gateway", "checker", "cli", "config.model"}
     assert loaded & {f"supervisord_pidfd.{name}" for name in unwanted} == set()

@@ -31,6 +31,8 @@ from supervisord_pidfd.core.events import (
 from supervisord_pidfd.core.exitstatus import Exited, Usage
 from supervisord_pidfd.core.lifecycle import TABLE, Phase, ServiceState, step
 from supervisord_pidfd.core.spec import (
+    ReadyKind,
+    ReadySpec,
     RestartPolicy,
     ServiceSpec,
     ServiceType,
@@ -68,7 +70,7 @@ _SPECS = (
     ServiceSpec(
         "restarted",
         ("/bin/a",),
-        ready_delay=5.0,
+        ready=ReadySpec(ReadyKind.DELAY, 5.0),
         runtime_max=60.0,
         stop=StopSpec((StopStep(15, 3.0), StopStep(2, 3.0))),
         start_limit=StartLimitSpec(burst=1),

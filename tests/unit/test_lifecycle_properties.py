@@ -60,6 +60,8 @@ from supervisord_pidfd.core.notices import (
 from supervisord_pidfd.core.spec import (
     BackoffSpec,
     LimitAction,
+    ReadyKind,
+    ReadySpec,
     RestartPolicy,
     Scope,
     ServiceType,
@@ -119,7 +121,7 @@ SPECS = st.builds(
     restart=st.sampled_from(RestartPolicy),
     start_timeout=st.sampled_from([5.0, math.inf]),
     runtime_max=st.sampled_from([20.0, math.inf]),
-    ready_delay=st.sampled_from([0.0, 2.0]),
+    ready=st.sampled_from([ReadySpec(), ReadySpec(ReadyKind.DELAY, 2.0)]),
     stop=STOPS,
     success=st.sampled_from([Ends((0,), (1, INT, TERM, 13)), Ends((0,))]),
     restart_prevent=st.sampled_from([Ends(), Ends((3,), (KILL,))]),
@@ -563,7 +565,7 @@ class Lifecycle(RuleBasedStateMachine):
         shell.held = None
         shell.behaviour = Behaviour()
         shell.post(StartRequested("operator:0"))
-        shell.advance(shell.spec.ready_delay)
+        shell.advance(shell.spec.ready.delay)
 
         if shell.spec.type is ServiceType.SIMPLE:
             assert self.state.phase is Phase.RUNNING

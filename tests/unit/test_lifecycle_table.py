@@ -54,6 +54,8 @@ from supervisord_pidfd.core.notices import (
 from supervisord_pidfd.core.spec import (
     BackoffSpec,
     LimitAction,
+    ReadyKind,
+    ReadySpec,
     RestartPolicy,
     Scope,
     ServiceType,
@@ -63,6 +65,8 @@ from supervisord_pidfd.core.spec import (
 )
 from supervisord_pidfd.errors import ImpossibleEventError
 from tests.support.machine import MANY, PID, Machine, web
+
+SLOW = ReadySpec(ReadyKind.DELAY, 5)
 
 INT, KILL, SEGV, TERM = 2, 9, 11, 15
 ALWAYS, NO = RestartPolicy.ALWAYS, RestartPolicy.NO
@@ -146,7 +150,7 @@ def test_an_executed_program_is_ready():
 
 
 def test_with_a_delay_it_is_ready_when_it_has_stayed_up_so_long():
-    machine = Machine(web(ready_delay=5)).up().wait(4.9)
+    machine = Machine(web(ready=SLOW)).up().wait(4.9)
     assert machine.phase is Phase.STARTING
 
     machine.wait(0.1)
@@ -205,7 +209,7 @@ def test_a_start_that_takes_too_long_is_stopped():
 
 
 def test_a_program_that_was_executed_has_to_be_ready_in_time_too():
-    machine = Machine(web(start_timeout=5, ready_delay=10)).up().wait(5)
+    machine = Machine(web(start_timeout=5, ready=ReadySpec(ReadyKind.DELAY, 10))).up().wait(5)
 
     assert machine.phase is Phase.STOPPING
     assert machine.notices[0] == ServiceStartTimedOut(5)
@@ -234,7 +238,7 @@ def test_the_longest_run_of_a_oneshot_begins_at_its_spawn():
     assert machine.notices[0] == ServiceRuntimeExceeded(60)
 
 
-@pytest.mark.parametrize("spec", [web(), web(runtime_max=60), web(ready_delay=5)])
+@pytest.mark.parametrize("spec", [web(), web(runtime_max=60), web(ready=SLOW)])
 def test_a_deadline_that_is_early_means_nothing(spec):
     machine = Machine(spec).up()
     before = machine.state
@@ -318,7 +322,7 @@ def test_a_listed_code_and_a_listed_signal_are_clean():
 
 
 def test_an_end_before_it_was_ready_is_judged_like_any_other():
-    assert Machine(web(ready_delay=5)).up().post(ended(1)).phase is Phase.BACKOFF
+    assert Machine(web(ready=SLOW)).up().post(ended(1)).phase is Phase.BACKOFF
 
 
 def test_a_start_that_failed_names_its_stage_and_is_tried_again():
@@ -385,7 +389,7 @@ def test_a_run_that_was_ready_for_less_goes_on_with_the_row():
 
 
 def test_the_time_before_it_was_ready_does_not_count_for_a_new_row():
-    machine = Machine(web(ready_delay=30)).up().wait(30)
+    machine = Machine(web(ready=ReadySpec(ReadyKind.DELAY, 30))).up().wait(30)
     crash(machine).wait(30).wait(59)
 
     assert machine.post(ended(1)).told(ServiceRestartScheduled)[0].attempt == 2
@@ -400,7 +404,7 @@ def test_the_time_of_a_stop_does_not_count_for_a_new_row():
 
 
 def test_a_run_that_never_was_ready_goes_on_with_the_row():
-    machine = Machine(web(ready_delay=80)).up().post(ended(1)).next_start()
+    machine = Machine(web(ready=ReadySpec(ReadyKind.DELAY, 80))).up().post(ended(1)).next_start()
     machine.wait(70).post(ended(1))
 
     assert machine.told(ServiceRestartScheduled)[0].attempt == 2
@@ -961,7 +965,7 @@ def test_leftovers_that_are_kept_or_not_in_scope_are_not_waited_for(stop):
 
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.RUNNING, Phase.STOPPING])
 def test_an_empty_scope_means_nothing_while_the_main_process_lives(phase):
-    machine = Machine(web(ready_delay=5 if phase is Phase.STARTING else 0)).up()
+    machine = Machine(web(ready=SLOW if phase is Phase.STARTING else ReadySpec())).up()
     if phase is Phase.STOPPING:
         machine.post(STOP)
 

@@ -54,6 +54,21 @@ service.restart_scheduled I cause attempt limit delay_s
 service.gave_up E           cause reason attempts
 service.stopped I           by took_s
 service.reset I             by
+service.status_changed D    text
+service.reloading I         by
+service.reloaded I          took_s
+service.reload_failed W     error
+service.reload_refused W    error
+service.watchdog_missed W   timeout_s
+hook.failed W               hook exit_code signal timed_out took_s error
+check.failed D              check error failures threshold took_s
+check.unhealthy W           check error action
+check.recovered I           check
+notify.refused W            reason sender_pid
+group.gave_up E             group restarts interval_s
+control.called I            method names uid sender_pid result
+control.refused W           reason method uid sender_pid
+control.client_dropped W    reason
 service.signaled I          signal by
 service.dumped I            phase wanted ready restarts
 log.dropped W               stream lines bytes reason

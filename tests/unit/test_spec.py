@@ -1,26 +1,17 @@
 """Specs travel as plain JSON data and come back the same."""
 
+import enum
 import json
 import math
+from typing import get_args, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisord_pidfd.core.exitstatus import Ends
 from supervisord_pidfd.core.spec import (
-    BackoffSpec,
-    Identity,
-    LimitAction,
     MetricsSpec,
-    Output,
-    ResourceLimit,
-    RestartPolicy,
-    Scope,
     ServiceSpec,
-    ServiceType,
-    StartFault,
-    StartLimitSpec,
     StopSpec,
     StopStep,
     SupervisorSpec,
@@ -32,118 +23,37 @@ from tests.support.machine import web
 TEXT = st.text(max_size=5)
 LENGTH = st.floats(0, allow_nan=False)
 NUMBER = st.integers(-2, 2**63)
-NUMBERS = st.lists(NUMBER, max_size=3).map(tuple)
-TEXTS = st.lists(TEXT, max_size=3).map(tuple)
+PLAIN = {str: TEXT, float: LENGTH, int: NUMBER, bool: st.booleans()}
 
 
-def spec_of(kind, **members):
+def drawn(hint):
+    """Draw values of the type that a member is declared to have."""
+    options = [option for option in get_args(hint) if option is not type(None)]
+    if type(None) in get_args(hint):
+        return st.none() | drawn(options[0])
+    if hasattr(hint, "_fields"):
+        return spec_of(hint)
+    if hint in PLAIN:
+        return PLAIN[hint]
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return st.sampled_from(hint)
+    if Ellipsis in options:
+        return st.lists(drawn(options[0]), max_size=2).map(tuple)
+    return st.tuples(*map(drawn, options))
+
+
+def spec_of(kind):
     """Build this tuple, each member at its default or drawn."""
-    drawn = {
-        name: st.just(kind._field_defaults[name]) | values
-        if name in kind._field_defaults
-        else values
-        for name, values in members.items()
-    }
-    assert set(drawn) == set(kind._fields)
-    return st.builds(kind, **drawn)
+    members = {}
+    for name, hint in get_type_hints(kind).items():
+        values = drawn(hint)
+        if name in kind._field_defaults:
+            values = st.just(kind._field_defaults[name]) | values
+        members[name] = values
+    return st.builds(kind, **members)
 
 
-def some(values):
-    return st.none() | values
-
-
-def tuples_of(element):
-    return st.lists(element, max_size=2).map(tuple)
-
-
-ENDS = spec_of(Ends, codes=NUMBERS, signals=NUMBERS)
-IDENTITY = spec_of(
-    Identity, uid=NUMBER, gid=NUMBER, groups=NUMBERS, user=TEXT, home=TEXT, shell=TEXT
-)
-STOP = spec_of(
-    StopSpec,
-    steps=st.lists(st.builds(StopStep, NUMBER, LENGTH), min_size=1, max_size=2).map(tuple),
-    scope=st.sampled_from(Scope),
-    keep_leftovers=st.booleans(),
-)
-BACKOFF = spec_of(
-    BackoffSpec,
-    delay=LENGTH,
-    factor=LENGTH,
-    max_delay=LENGTH,
-    jitter=LENGTH,
-    reset_after=LENGTH,
-)
-START_LIMIT = spec_of(
-    StartLimitSpec, burst=NUMBER, interval=LENGTH, action=st.sampled_from(LimitAction)
-)
-SERVICE = spec_of(
-    ServiceSpec,
-    name=TEXT,
-    argv=TEXTS,
-    program=TEXT,
-    fast=st.booleans(),
-    group=TEXT,
-    type=st.sampled_from(ServiceType),
-    description=TEXT,
-    autostart=st.booleans(),
-    restart=st.sampled_from(RestartPolicy),
-    directory=TEXT,
-    umask=NUMBER,
-    identity=IDENTITY,
-    environment=tuples_of(st.tuples(TEXT, TEXT)),
-    inherit=TEXTS,
-    unset=TEXTS,
-    instance=TEXT,
-    stdin=TEXT,
-    output=st.sampled_from(Output),
-    start_timeout=LENGTH,
-    runtime_max=LENGTH,
-    ready_delay=LENGTH,
-    stop=STOP,
-    success=ENDS,
-    restart_prevent=ENDS,
-    restart_force=ENDS,
-    backoff=BACKOFF,
-    start_limit=START_LIMIT,
-    critical=st.booleans(),
-    main=st.booleans(),
-    limits=tuples_of(st.builds(ResourceLimit, TEXT, NUMBER, NUMBER)),
-    nice=NUMBER,
-    oom_score_adjust=NUMBER,
-    cpu_affinity=NUMBERS,
-    sched_policy=TEXT,
-    sched_priority=NUMBER,
-    no_new_privileges=st.booleans(),
-    parent_death_signal=NUMBER,
-    foreground=st.booleans(),
-    fault=st.builds(StartFault, TEXT, TEXT, TEXT),
-    origin=TEXT,
-)
-METRICS = spec_of(
-    MetricsSpec,
-    listen=TEXTS,
-    include=TEXT,
-    exclude=TEXT,
-    phases=st.booleans(),
-    resources=st.booleans(),
-    sample_every=LENGTH,
-    user=TEXT,
-    identity=IDENTITY,
-)
-SUPERVISOR = spec_of(
-    SupervisorSpec,
-    runtime_dir=TEXT,
-    reaper=TEXT,
-    subreaper=st.booleans(),
-    shutdown_timeout=LENGTH,
-    exit_when_idle=st.booleans(),
-    start_concurrency=NUMBER,
-    signals=tuples_of(st.tuples(NUMBER, NUMBER)),
-    log_level=TEXT,
-    log_format=TEXT,
-    metrics=METRICS,
-)
+SERVICE, METRICS, SUPERVISOR = map(spec_of, (ServiceSpec, MetricsSpec, SupervisorSpec))
 
 
 def over_the_wire(spec):
