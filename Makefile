@@ -60,8 +60,12 @@ unit: $(DEV)                ## the tests without a system call
 
 # -- tests ----------------------------------------------------------------------------------------
 
-.PHONY: test tests fallback system user cover
-test: lint types layers tests fallback user   ## everything: checks, all tests, then again without pidfds and as nobody
+.PHONY: test tests again fallback system user cover
+test: lint types layers tests again   ## everything: checks, all tests, then again without pidfds and as nobody
+
+# Side by side, each told as a whole when it is done: most of their time is waiting.
+again: $(DEV)
+	@$(MAKE) --jobs=2 --output-sync=target --keep-going fallback user
 
 tests: $(DEV)               ## all tests, as they are
 	$(PYTEST)
