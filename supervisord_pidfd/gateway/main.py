@@ -14,9 +14,9 @@ import signal
 import sys
 from typing import Any
 
+from supervisord_pidfd import privileges
 from supervisord_pidfd.clock import SystemClock
 from supervisord_pidfd.errors import StartupError
-from supervisord_pidfd.gateway import privileges
 from supervisord_pidfd.gateway.http import Server
 from supervisord_pidfd.gateway.link import Link
 from supervisord_pidfd.gateway.listeners import Listeners

@@ -1,4 +1,4 @@
-"""Give up root for good, and prove it."""
+"""Give up root for good, and prove it: what gateway and checker do before they meet a stranger."""
 
 import os
 import pwd
@@ -8,14 +8,14 @@ from supervisord_pidfd.errors import StartupError
 
 USER = "supervisord-pidfd"
 UID = 65532
-"""Whom the gateway runs as where there is no such user."""
+"""Whom gateway and checker run as where there is no such user."""
 
 OVERFLOW_UID = 65534
 """Stands for every user that this namespace does not know (user_namespaces(7))."""
 
 
 def identity(user: str | None) -> tuple[int, int]:
-    """Look up whom the gateway runs as: user and group number.
+    """Look up whom a helper without privileges runs as: user and group number.
 
     Raises:
         StartupError: There is no such user, or it is one that cannot be told apart.
@@ -37,7 +37,7 @@ def _look_up(user: str | None) -> tuple[int, int]:
             return UID, UID
         if user.isascii() and user.isdigit() and int(user) < 2**32 - 1:
             return int(user), int(user)
-        raise StartupError(f"cannot run the gateway as {user!r}: no such user") from error
+        raise StartupError(f"cannot run as {user!r}: no such user") from error
     return found.pw_uid, found.pw_gid
 
 
