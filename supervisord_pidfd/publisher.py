@@ -231,6 +231,7 @@ class Publisher:
         self.level = Level.INFO
         self.seq = 0
         self.kept: deque[Published] = deque(maxlen=KEPT)
+        self.observers: list[Callable[[float, Told], None]] = []
 
     def tell(self, told: Told) -> None:
         """Take a notice; it is published at the end of this turn or a later one."""
@@ -263,6 +264,8 @@ class Publisher:
             self.seq += 1
             self.tally.count(told)
             self.kept.append(Published(self.seq, wall, told))
+            for observe in self.observers:
+                observe(wall, told)
             if level_of(told.notice) >= self.level:
                 event = event_of(told, self.seq, rfc3339(wall), name_of)
                 self._send(self._encode(event))

@@ -168,7 +168,7 @@ class Supervisor:
         plan = plan_reload(current, specs)
         for name in plan.remove:
             self._remove(name)
-        for name in plan.update:
+        for name in plan.update + plan.refresh:
             self.services[name].use(specs[name])
         for name in plan.restart:
             self._replace(self.services[name], specs[name])

@@ -1,5 +1,6 @@
 """What a new configuration changes."""
 
+import json
 import math
 
 import pytest
@@ -7,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisord_pidfd.core.exitstatus import Ends
-from supervisord_pidfd.core.reload import ReloadPlan, changed_fields, plan_reload
+from supervisord_pidfd.core.reload import (
+    HIDDEN,
+    SILENT_FIELDS,
+    KeyChange,
+    PlanItem,
+    ReloadPlan,
+    changed_fields,
+    digest_of,
+    items_of,
+    key_changes,
+    plan_reload,
+)
 from supervisord_pidfd.core.spec import (
     LIVE_FIELDS,
     BackoffSpec,
@@ -103,7 +115,16 @@ def test_a_change_of_what_a_process_was_started_with_restarts(member):
     assert plan_reload({"web": web()}, {"web": new}) == ReloadPlan(restart=("web",))
 
 
-@pytest.mark.parametrize("member", LIVE)
+@pytest.mark.parametrize("member", sorted(SILENT_FIELDS))
+def test_a_line_that_moved_is_taken_over_and_is_no_change(member):
+    new = web()._replace(**{member: LIVE[member]})
+    plan = plan_reload({"web": web()}, {"web": new})
+
+    assert plan == ReloadPlan(refresh=("web",))
+    assert plan.is_empty
+
+
+@pytest.mark.parametrize("member", sorted(LIVE_FIELDS - SILENT_FIELDS))
 def test_a_change_of_what_only_we_need_to_know_is_taken_in_place(member):
     new = web()._replace(**{member: LIVE[member]})
 
@@ -142,3 +163,111 @@ def test_every_name_is_in_one_list_at_most_and_what_changed_is_in_one(old, new):
     named = [name for names in plan for name in names]
     assert len(named) == len(set(named))
     assert set(named) == {name for name in {*old, *new} if old.get(name) != new.get(name)}
+
+
+# -- keys -----------------------------------------------------------------------------------------
+
+
+def written(*lines, **members):
+    """Describe a service together with what the file says of it."""
+    return web(written=json.dumps(lines), origin="web.toml:1", **members)
+
+
+def test_a_changed_key_is_named_with_its_values_and_its_place():
+    old = written(["stop_timeout", '"10s"', "web.toml", 5], stop=StopSpec())
+    new = written(["stop_timeout", '"30s"', "web.toml", 7], stop=StopSpec(keep_leftovers=True))
+
+    assert key_changes(old, new) == (
+        KeyChange("stop_timeout", '"10s"', '"30s"', "web.toml", 7, restarts=False),
+    )
+
+
+def test_a_key_that_was_taken_out_is_named_where_it_was():
+    old = written(["umask", '"077"', "web.toml", 5], umask=0o077)
+
+    assert key_changes(old, written()) == (
+        KeyChange("umask", '"077"', None, "web.toml", 5, restarts=True),
+    )
+
+
+def test_each_key_says_for_itself_whether_it_restarts():
+    old = written(["umask", '"077"', "w", 5], umask=0o077)
+    new = written(["umask", '"022"', "w", 5], ["critical", "true", "w", 6], critical=True)
+
+    assert {one.key: one.restarts for one in key_changes(old, new)} == {
+        "umask": True,
+        "critical": False,
+    }
+
+
+def test_a_key_that_the_service_does_not_feel_is_left_out():
+    old = written(["instances", "4", "w", 2])
+    new = written(["instances", "2", "w", 2], ["critical", "true", "w", 6], critical=True)
+
+    assert [one.key for one in key_changes(old, new)] == ["critical"]
+
+
+def test_a_type_explains_the_defaults_that_follow_from_it():
+    old = written()
+    new = written(["type", '"oneshot"', "w", 2], type=ServiceType.ONESHOT, start_timeout=math.inf)
+
+    assert [one.key for one in key_changes(old, new)] == ["type"]
+
+
+def test_a_changed_environment_file_is_a_change_of_its_key_and_shows_nothing():
+    line = ["environment_file", '["/etc/web.env"]', "w", 3]
+    old = written(line, environment=(("A", "1"),))
+    new = written(line, environment=(("A", "2"),))
+
+    assert key_changes(old, new) == (
+        KeyChange("environment_file", HIDDEN, HIDDEN, "w", 3, restarts=True),
+    )
+
+
+def test_a_changed_secret_is_a_change_of_its_key_and_shows_nothing():
+    line = ["secrets.TOKEN", '"…"', "w", 3]
+    old = written(line, environment=(("TOKEN", "hunter1"),))
+    new = written(line, environment=(("TOKEN", "hunter2"),))
+    items = items_of(ReloadPlan(restart=("web",)), {"web": old}, {"web": new})
+
+    assert [one.key for one in items[0].changes] == ["secrets.TOKEN"]
+    assert "hunter" not in str(items)
+    assert digest_of(items, {"web": new}) != digest_of(items, {"web": old})
+
+
+def test_a_dependency_that_another_service_brought_is_named():
+    new = written(dependencies=(Dependency("db", Tie.AFTER),))
+
+    assert key_changes(written(), new) == (
+        KeyChange("requires", "[]", '["after db:ready"]', "web.toml", 1, restarts=False),
+    )
+
+
+@pytest.mark.parametrize("member", sorted({*RESTARTS, *LIVE} - SILENT_FIELDS))
+def test_no_changed_member_goes_without_a_key_that_stands_for_it(member):
+    value = {**RESTARTS, **LIVE}[member]
+    changes = key_changes(written(), written()._replace(**{member: value}))
+
+    assert changes
+    assert all(change.key for change in changes)
+    assert any(change.restarts for change in changes) == (member in RESTARTS)
+
+
+def test_what_comes_and_goes_is_named_by_its_table():
+    a = web(origin="a.toml:3")._replace(name="a")
+    b = web(origin="b.toml:4")._replace(name="b@1")
+    plan = plan_reload({"a": a}, {"b@1": b})
+
+    assert items_of(plan, {"a": a}, {"b@1": b}) == (
+        PlanItem("remove", "a", (KeyChange("service.a", "was", None, "a.toml", 3),)),
+        PlanItem("add", "b@1", (KeyChange("service.b", None, "new", "b.toml", 4),)),
+    )
+
+
+def test_a_digest_names_what_is_done_and_not_where_lines_stand():
+    new = written(critical=True)
+    items = items_of(ReloadPlan(update=("web",)), {"web": web()}, {"web": new})
+    moved = new._replace(origin="web.toml:9", written="[]")
+
+    assert digest_of(items, {"web": new}) == digest_of(items, {"web": moved})
+    assert digest_of(items, {"web": new}) != digest_of((), {})
