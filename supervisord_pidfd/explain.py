@@ -4,14 +4,12 @@ Everything here is arithmetic over what the core knows; nothing is asked of the 
 stay out of the sentences, because people read them in their own zone: facts carry `at` instead.
 """
 
-import itertools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from supervisord_pidfd.core.exitstatus import Cause, Exited, Signaled
 from supervisord_pidfd.core.history import Run
-from supervisord_pidfd.core.lifecycle import End, Phase, ServiceState, Wanted, is_ready
+from supervisord_pidfd.core.lifecycle import Phase, ServiceState, Wanted, is_ready
 from supervisord_pidfd.core.reload import Line, lines_of
 from supervisord_pidfd.core.spec import (
     LimitAction,
@@ -20,6 +18,7 @@ from supervisord_pidfd.core.spec import (
     ServiceSpec,
     ServiceType,
 )
+from supervisord_pidfd.core.words import age, by_whom, ended, length
 from supervisord_pidfd.signals import name_of
 
 
@@ -212,7 +211,7 @@ def _wanted(condition: str) -> str:
 def _ended(subject: Subject) -> Iterator[Fact]:
     last = next((run for run in reversed(subject.runs) if run.end is not None), None)
     if last is not None and last.end is not None:
-        text = ended(last.end)
+        text = ended(last.end, name_of)
         lasted = last.lasted_s or 0.0
         if last.end.stage is None:
             text += f" after {length(lasted)}"
@@ -220,7 +219,7 @@ def _ended(subject: Subject) -> Iterator[Fact]:
             text += f", stopped by {by_whom(last.stopped_by)}"
         yield Fact("ended", f"{text} (run {last.run})", last.ended_at)
     elif subject.state.last_exit is not None:
-        yield Fact("ended", ended(subject.state.last_exit))
+        yield Fact("ended", ended(subject.state.last_exit, name_of))
 
 
 def _decided(subject: Subject) -> Iterator[Fact]:
@@ -300,48 +299,3 @@ def _tries(subject: Subject) -> tuple[str, ...]:
         case Phase.BACKOFF | Phase.FAILED:
             again = (f"pidfdctl start {name}",) if phase is Phase.FAILED else ()
             return (f"pidfdctl show {name} --origin", f"pidfdctl history {name}", *again)
-
-
-# -- words ----------------------------------------------------------------------------------------
-
-_UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
-_SAID_BY_STATUS = frozenset(
-    {Cause.SUCCESS, Cause.EXIT_CODE, Cause.SIGNAL, Cause.CORE_DUMP, Cause.UNKNOWN}
-)
-
-
-def age(seconds: float) -> str:
-    """Write a length in at most two units: `3s`, `10m`, `12m 12s`, `3d 04h`."""
-    left = max(0, int(seconds))
-    for (size, unit), (smaller, below) in itertools.pairwise(_UNITS):
-        if left >= size:
-            rest = left % size // smaller
-            return f"{left // size}{unit}" + (f" {rest:02d}{below}" if rest else "")
-    return f"{left}s"
-
-
-def length(seconds: float) -> str:
-    """Write a length with a tenth of a second where that matters: `0.2s`, `12m 12s`."""
-    if math.isinf(seconds):
-        return "for ever"
-    return f"{seconds:.1f}s" if seconds < 9.95 else age(seconds)
-
-
-def by_whom(by: str) -> str:
-    """Write who asked: `uid 0` for `operator:0`; the other words stand for themselves."""
-    kind, _, who = by.partition(":")
-    return f"uid {who}" if kind == "operator" and who else by
-
-
-def ended(end: End) -> str:
-    """Write how a run ended, with its cause where that is more than the status says."""
-    if end.stage is not None:
-        return f"cannot start: {end.stage} {end.subject}: {end.error}"
-    match end.status:
-        case Exited(code):
-            said = f"code {code}"
-        case Signaled(signum, core):
-            said = f"signal {name_of(signum)}" + (", core dumped" if core else "")
-        case _:
-            said = "status unknown"
-    return said if end.cause in _SAID_BY_STATUS else f"{said} ({end.cause.value})"

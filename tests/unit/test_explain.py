@@ -15,17 +15,9 @@ from supervisord_pidfd.core.spec import (
     ServiceType,
     StartLimitSpec,
 )
-from supervisord_pidfd.explain import (
-    Applied,
-    Fact,
-    Need,
-    Subject,
-    age,
-    by_whom,
-    ended,
-    explain,
-    length,
-)
+from supervisord_pidfd.core.words import age, by_whom, ended, length
+from supervisord_pidfd.explain import Applied, Fact, Need, Subject, explain
+from supervisord_pidfd.signals import name_of
 from tests.support.machine import web
 
 
@@ -213,7 +205,7 @@ def test_what_was_never_started_names_autostart():
     ],
 )
 def test_an_end_is_written_with_its_cause_where_that_is_more_than_the_status(end, said):
-    assert ended(end) == said
+    assert ended(end, name_of) == said
 
 
 def test_lengths_and_askers_are_written_for_people():
