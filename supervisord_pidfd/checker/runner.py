@@ -9,20 +9,16 @@ checks that began together do not stay together.
 
 import asyncio
 import contextlib
-import math
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from supervisord_pidfd.checker.tools import FailedError, Files, HttpRequest, connect, request
 from supervisord_pidfd.clock import Clock
+from supervisord_pidfd.core.health import first_run, next_run
 
 AT_ONCE = 256
 """How many probes are under way at the same time; more wait for their turn, unhurried."""
 
-FIRST_WITHIN_S = 1.0
-"""The first runs of checks that begin together are spread over so long, or over a period."""
-
-_GOLDEN = 0.6180339887498949
 _ERROR_MAX = 200
 
 
@@ -70,11 +66,6 @@ class Verdict(NamedTuple):
     took_s: float
 
 
-def share_of(ident: int) -> float:
-    """Return a share in [0, 1) that lies far from those of the numbers before it."""
-    return math.modf(ident * _GOLDEN)[0]
-
-
 class Runner:
     """Keep the probes running; `told(ident, verdict)` takes what they found."""
 
@@ -112,18 +103,13 @@ class Runner:
             await asyncio.sleep(watch.period)
 
     async def _for_ever(self, watch: Watch) -> None:
-        share = share_of(watch.ident)
+        ident, period = watch.ident, watch.period
         began = self._clock.now() + watch.delay
-        await asyncio.sleep(watch.delay + share * min(FIRST_WITHIN_S, watch.period))
+        due = first_run(began, ident, period)
         while True:
-            self._told(watch.ident, await self._try(watch))
-            await asyncio.sleep(self._until_next(began + share * watch.period, watch.period))
-
-    def _until_next(self, origin: float, period: float) -> float:
-        """Return how long to wait for a place of the grid that is at least half a period away."""
-        now = self._clock.now()
-        places = math.ceil((now + period / 2 - origin) / period)
-        return origin + places * period - now
+            await asyncio.sleep(due - self._clock.now())
+            self._told(ident, await self._try(watch))
+            due = next_run(began, ident, period, self._clock.now())
 
     async def _try(self, watch: Watch) -> Verdict:
         async with self._turns:

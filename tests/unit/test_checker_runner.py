@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisord_pidfd.checker.runner import Runner, share_of, watch_from
-from tests.fakes import FakeClock
+from supervisord_pidfd.checker.runner import watch_from
+from supervisord_pidfd.core.health import first_run, next_run, share_of
 
 
 def test_checks_that_begin_together_are_spread_evenly():
@@ -16,12 +16,17 @@ def test_checks_that_begin_together_are_spread_evenly():
     assert max(tenths) <= 202
 
 
-@given(st.floats(0, 100), st.floats(0.05, 1000), st.floats(0, 1e4))
-def test_the_next_run_is_half_to_one_and_a_half_periods_away(origin, period, after):
-    clock = FakeClock(now=1000.0 + origin + after)
-    wait = Runner(clock, lambda *_: None)._until_next(1000.0 + origin, period)
+@given(st.integers(1, 9999), st.floats(0.05, 1000), st.floats(0, 1e4))
+def test_the_next_run_is_half_to_one_and_a_half_periods_away(ident, period, after):
+    now = 1000.0 + after
+    wait = next_run(1000.0, ident, period, now) - now
 
     assert period / 2 - 1e-6 <= wait <= period * 1.5 + 1e-6
+
+
+@given(st.integers(1, 9999), st.floats(0.05, 1000))
+def test_the_first_run_comes_within_a_second_and_within_a_period(ident, period):
+    assert 1000.0 <= first_run(1000.0, ident, period) <= 1000.0 + min(1.0, period)
 
 
 def test_a_watch_has_defaults():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisord_pidfd.core.health import UNKNOWN, Verdict, observe
+from supervisord_pidfd.core.health import UNKNOWN, CheckRecord, Health, Verdict, observe
 from supervisord_pidfd.core.spec import CheckKind, CheckSpec
 
 
@@ -62,3 +62,27 @@ def test_crossings_alternate_and_each_has_its_row_before_it(failures, successes,
     for place, passes in found:
         needed = successes if passes else failures
         assert signs[: place + 1].endswith(("+" if passes else "-") * needed)
+
+
+def test_a_record_counts_over_all_runs_and_keeps_the_last_error():
+    record = CheckRecord("live", "http")
+    new = record.plain()
+    record.count(Verdict(ok=True, took_s=0.1), 1.0)
+    record.count(Verdict(ok=False, took_s=3.0, error="no answer", timed_out=True), 2.0)
+    record.health = Health(None, 1, 0)
+    failed = record.plain()
+    record.count(Verdict(ok=True, took_s=0.2), 3.0)
+
+    assert (new["ok"], new["runs"], new["last_ts"]) == (None, {}, None)
+    assert failed == {
+        "name": "live",
+        "kind": "http",
+        "ok": None,
+        "failures": 1,
+        "runs": {"success": 1, "timeout": 1},
+        "last_ts": 2.0,
+        "last_duration_s": 3.0,
+        "error": "no answer",
+    }
+    assert record.plain()["error"] is None
+    assert record.runs == {"success": 2, "timeout": 1}
