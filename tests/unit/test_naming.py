@@ -51,7 +51,7 @@ def test_globs_are_bounded():
     ("name", "meant"),
     [
         ("wb", "web"), ("weeb", "web"), ("ewb", "web"), ("wob", "web"), ("WEB", "web"),
-        ("workr", "worker"), ("@bakend", "@backend"), ("backend", "@backend"),
+        ("workr", "worker"), ("@backendd", "@backend"), ("backend", "@backend"),
         ("postgres", None), ("", None), ("x" * 500, None),
     ],
 )  # fmt: skip
