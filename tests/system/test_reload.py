@@ -67,6 +67,14 @@ def test_the_same_file_changes_nothing(daemon):
     assert again["digest"] == first["digest"]
 
 
+def test_a_service_whose_lines_moved_is_not_changed(daemon):
+    daemon.start(A)
+    a = daemon.wait_for("service.ready", service="a")
+
+    assert counts(daemon.reload("# a remark\n\n" + A)) == NOTHING
+    assert daemon.look("a")["a"]["pid"] == a["pid"]
+
+
 def test_services_come_and_go(daemon, reaper_mode):
     daemon.start(A, *reaping(reaper_mode))
     daemon.wait_for("service.ready", service="a")
