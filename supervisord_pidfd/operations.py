@@ -10,11 +10,18 @@ from typing import Any, NamedTuple, Protocol
 
 from supervisord_pidfd.changes import Change, Changes, Outcome, Waiter
 from supervisord_pidfd.clock import rfc3339
+from supervisord_pidfd.commands import (
+    INVALID_PARAMETER,
+    NO_SUCH_SERVICE,
+    REFUSED,
+    WAIT_TIMED_OUT,
+)
 from supervisord_pidfd.core.events import ResetRequested
 from supervisord_pidfd.core.exitstatus import Cause, Exited, Signaled
 from supervisord_pidfd.core.goals import Asked, Goal, ask_restart, ask_start
 from supervisord_pidfd.core.history import History, Run
 from supervisord_pidfd.core.lifecycle import End
+from supervisord_pidfd.core.naming import NoSuchNameError, TooManyGlobsError
 from supervisord_pidfd.core.showing import toml_of
 from supervisord_pidfd.core.words import ended
 from supervisord_pidfd.explain import Subject, explain
@@ -22,9 +29,10 @@ from supervisord_pidfd.loop import Loop
 from supervisord_pidfd.service import Service
 from supervisord_pidfd.signals import name_of
 
-INTERFACE = "io.supervisordpidfd.Control"
-INVALID_PARAMETER = "org.varlink.service.InvalidParameter"
 SETTLE_S = 1.0
+EVERYTHING = "all"
+"""What stands for all services; none can have this name."""
+
 _CONDITIONS = {"ready": Goal.READY, "running": Goal.RUNNING, "stopped": Goal.DOWN}
 
 
@@ -103,9 +111,9 @@ class Fleet(Protocol):
 class Sources(NamedTuple):
     """Hold what the methods need.
 
-    `resolve` turns names as typed into full names; its LookupError has the name, and a
-    `suggestion`. `subject` gathers what is known of a service, `record` describes it as `Status`
-    does, `catch_up` publishes what was told so far.
+    `resolve` turns names as typed into full names, or raises as `naming.expand` does. `subject`
+    gathers what is known of a service, `record` describes it as `Status` does, `catch_up`
+    publishes what was told so far.
     """
 
     loop: Loop
@@ -262,12 +270,15 @@ class Operations:
         if not given:
             call.error(INVALID_PARAMETER, {"parameter": "names"})
             return None
+        if given == [EVERYTHING]:
+            return tuple(self._fleet.services)
         try:
             return self._sources.resolve(given)
-        except LookupError as error:
-            name = getattr(error, "name", str(error))
-            suggestion = getattr(error, "suggestion", None)
-            call.error(f"{INTERFACE}.NoSuchService", {"name": name, "suggestion": suggestion})
+        except NoSuchNameError as error:
+            call.error(NO_SUCH_SERVICE, {"name": error.name, "suggestion": error.suggestion})
+            return None
+        except TooManyGlobsError:
+            call.error(INVALID_PARAMETER, {"parameter": "names"})
             return None
 
     def _one(self, call: Call) -> Service | None:
@@ -277,7 +288,7 @@ class Operations:
         if names is None:
             return None
         if len(names) > 1:  # such as `worker` with four instances
-            call.error(f"{INTERFACE}.NoSuchService", {"name": name, "suggestion": names[0]})
+            call.error(NO_SUCH_SERVICE, {"name": name, "suggestion": names[0]})
             return None
         return self._fleet.services[names[0]]
 
@@ -312,7 +323,7 @@ class Operations:
         def timed_out(late: Change) -> None:
             outcomes = [*late.outcomes, *self._changes.unfinished(late)]
             said = {"change": late.ident, "outcomes": [one._asdict() for one in outcomes]}
-            call.error(f"{INTERFACE}.WaitTimedOut", said)
+            call.error(WAIT_TIMED_OUT, said)
 
         waiter = Waiter(finished, over, timed_out, _given(call, "timeout_s", math.inf))
         call.on_gone(lambda: self._changes.leave(change, waiter))
@@ -363,4 +374,4 @@ def _stamp(wall: float | None) -> str | None:
 
 
 def _refuse(call: Call, reason: str, message: str) -> None:
-    call.error(f"{INTERFACE}.Refused", {"reason": reason, "message": message})
+    call.error(REFUSED, {"reason": reason, "message": message})

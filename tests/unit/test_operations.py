@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from supervisord_pidfd.commands import INTERFACE
 from supervisord_pidfd.core.events import (
     DeadlinePassed,
     ProcessExited,
@@ -14,9 +15,10 @@ from supervisord_pidfd.core.events import (
 from supervisord_pidfd.core.exitstatus import Cause, Exited, Usage
 from supervisord_pidfd.core.history import Run
 from supervisord_pidfd.core.lifecycle import End
+from supervisord_pidfd.core.naming import NoSuchNameError
 from supervisord_pidfd.core.spec import ReadyKind, ReadySpec
 from supervisord_pidfd.explain import Subject
-from supervisord_pidfd.operations import INTERFACE, Operations, Sources, run_record
+from supervisord_pidfd.operations import Operations, Sources, run_record
 from tests.support.fleet import Fleet
 
 GONE = ProcessExited(Exited(0), Usage())
@@ -77,9 +79,7 @@ class Bench:
     def resolve(self, names):
         for name in names:
             if name not in self.services:
-                error = LookupError(name)
-                error.name, error.suggestion = name, "web"
-                raise error
+                raise NoSuchNameError(name, "web")
         return tuple(names)
 
     def names_for_start(self, names, **_):
@@ -191,6 +191,12 @@ def test_one_unknown_name_is_enough_to_do_nothing(bench):
 
     assert call.answers == [(f"{INTERFACE}.NoSuchService", {"name": "wb", "suggestion": "web"})]
     assert it.services["web"].phase.value == "stopped"
+
+
+def test_all_stands_for_every_service(bench):
+    said = bench("a", "b").call("stop", names=["all"]).answers[0][1]
+
+    assert [one["service"] for one in said["outcomes"]] == ["a", "b"]
 
 
 @pytest.mark.parametrize("method", ["start", "restart"])
