@@ -21,10 +21,11 @@ from supervisord_pidfd.loop import Loop, Priority
 from supervisord_pidfd.signals import name_of
 
 A_TURN = 64
-STORM = 8
+STORM = 16
 BACKLOG = 8192
 KEPT = 1000
-QUEUE_BYTES = 4 << 20
+QUEUE_BYTES = 1 << 20
+CHUNK_BYTES = 64 << 10
 PIPE_BYTES = 1 << 20
 OPENING = b"1\n"
 
@@ -134,20 +135,28 @@ class LogPipe:
         if self._write_end < 0:
             return
         while self._queue:
-            data = b"".join(self._queue) if len(self._queue) > 1 else self._queue[0]
-            self._queue.clear()
+            data = self._take_chunk()
             try:
                 written = os.write(self._write_end, data)
             except BlockingIOError:
                 written = 0
+            self._queued -= written
             if written < len(data):
-                self._queue.append(data[written:])
+                self._queue.appendleft(data[written:])
                 break
-        self._queued = sum(map(len, self._queue))
         if bool(self._queue) is not self._waiting:
             self._wait(on=bool(self._queue))
         if self._finishing and not self._queue:
             self.close_write_end()
+
+    def _take_chunk(self) -> bytes:
+        """Take so many lines out of the queue as one write is worth: a copy of all would weigh."""
+        lines = [self._queue.popleft()]
+        size = len(lines[0])
+        while self._queue and size < CHUNK_BYTES:
+            lines.append(self._queue.popleft())
+            size += len(lines[-1])
+        return b"".join(lines)
 
     def _wait(self, *, on: bool) -> None:
         self._waiting = on
