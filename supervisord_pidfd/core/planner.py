@@ -25,7 +25,8 @@ class View(NamedTuple):
     """Hold what those who wait need to know of a service.
 
     The first five members are the conditions. `gone` is true for one that will not get there
-    unless somebody asks for it: it is down, has failed, or waits for one that has.
+    unless somebody asks for it: it is down, has failed, or waits for one that has. `waiting` says
+    that it waits itself.
     """
 
     started: bool = False
@@ -34,6 +35,7 @@ class View(NamedTuple):
     exited: bool = False
     exited_ok: bool = False
     gone: bool = True
+    waiting: bool = False
 
 
 ABSENT = View()
