@@ -97,7 +97,13 @@ def test_any_bytes_are_a_call_or_refused(data):
 
 @pytest.mark.parametrize(
     "message",
-    [b"{}", b'{"method":1}', b'{"method":"a","parameters":[]}', b'{"method":"a","more":1}'],
+    [
+        b"{}",
+        b'{"a":' * 18 + b"1" + b"}" * 18,
+        b'{"method":1}',
+        b'{"method":"a","parameters":[]}',
+        b'{"method":"a","more":1}',
+    ],
 )
 def test_what_is_no_call_is_refused(message):
     with pytest.raises(wire.WireError):
@@ -113,3 +119,7 @@ def test_replies_and_errors_have_their_shape():
 
 def test_text_that_no_encoding_has_becomes_question_marks():
     assert wire.plain({"a": "\udc80"}) == b'{"a":"?"}'
+
+
+def test_an_ordinary_fraction_is_read_as_one():
+    assert wire.decode(b'{"a":2.5}') == {"a": 2.5}
