@@ -277,7 +277,28 @@ def test_the_pass_in_the_process_of_the_test(file, collecting):
     plain = child._load(request_for(file))
 
     assert [service["name"] for service in plain["services"]] == ["web"]
-    assert "PYDANTIC_DISABLE_PLUGINS" not in os.environ
+
+
+LOADED_BY_A_PASS = """
+import sys
+from supervisord_pidfd.config import child
+request = child.Request(file=sys.argv[1], uid=0, pid1=False, start_dir="/")
+assert child._load(request)["count"] == 1
+print(*sys.modules)
+"""
+
+
+def test_a_pass_does_not_look_for_plugins_of_pydantic(file):
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", LOADED_BY_A_PASS, file],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    loaded = run.stdout.split()
+    assert "pydantic.main" in loaded
+    assert "importlib.metadata" not in loaded
 
 
 @pytest.mark.parametrize(("error", "code"), [(MemoryError, "too-large"), (KeyError, "syntax")])
