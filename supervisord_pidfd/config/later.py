@@ -8,23 +8,17 @@ from collections.abc import Iterator
 from typing import Any
 
 _KEYS = """
-    supervisor.read_users supervisor.read_groups supervisor.ready_when supervisor.history_size
     supervisor.survivors
     supervisor.log.to supervisor.log.path supervisor.log.stderr_path supervisor.log.rotate_size
     supervisor.log.rotate_keep supervisor.log.rotate_every supervisor.log.compress
     metrics.canary
     web.listen web.control web.token_file web.allowed_hosts web.rpc web.rpc_listen
-    group.*.strategy group.*.limit
-    service.*.requires service.*.wants service.*.after service.*.before service.*.part_of
-    service.*.notify_access service.*.metrics_port service.*.metrics_path
-    service.*.ready.tcp service.*.ready.http service.*.ready.exec service.*.ready.file
-    service.*.ready.log service.*.ready.fd service.*.ready.period service.*.ready.timeout
-    service.*.health service.*.stop.command service.*.reload service.*.hooks
+    service.*.ready.log
     service.*.log.format service.*.log.path service.*.log.stderr_path service.*.log.rotate_size
     service.*.log.rotate_keep service.*.log.rotate_every service.*.log.compress
     service.*.log.overflow service.*.log.block_for service.*.log.rate_limit
     service.*.log.strip_ansi service.*.log.ring service.*.log.max_line
-    service.*.sockets service.*.fdstore service.*.schedule
+    service.*.sockets
     service.*.scheduling.io_class service.*.scheduling.io_priority service.*.cgroup
     service.*.sandbox.capability_bounding_set service.*.sandbox.ambient_capabilities
     service.*.sandbox.private_tmp service.*.sandbox.protect_system service.*.sandbox.seccomp
@@ -32,7 +26,7 @@ _KEYS = """
 """
 KEYS = frozenset(tuple(key.split(".")) for key in _KEYS.split())
 
-TYPES = ("notify", "task")
+TYPES = ("task",)
 SCOPES = ("cgroup",)
 OUTPUTS = ("auto", "file", "journal", "syslog")
 LOG_FORMATS = ("raw",)

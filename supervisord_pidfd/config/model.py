@@ -7,12 +7,13 @@ A field that is not given is None, so that "not written" is known: defaults belo
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from supervisord_pidfd.config import fields, later
 from supervisord_pidfd.config.fields import (
     Account,
     AutoFlag,
+    CheckName,
     Command,
     CommandLine,
     Cpus,
@@ -28,13 +29,14 @@ from supervisord_pidfd.config.fields import (
     LimitValues,
     Listen,
     LongDuration,
-    NoSocket,
     Outputs,
     Regex,
     Rewrite,
     Secret,
     Signal,
     SignalName,
+    Size,
+    Socket,
     Stdin,
     Step,
     StopStep,
@@ -42,6 +44,17 @@ from supervisord_pidfd.config.fields import (
     Umask,
     Variable,
     Words,
+)
+from supervisord_pidfd.config.references import Ref, Reference, Target
+from supervisord_pidfd.config.targets import (
+    Calendar,
+    HeaderName,
+    Period,
+    Rate,
+    RateLimit,
+    Status,
+    TimeZone,
+    WebPath,
 )
 
 
@@ -54,6 +67,19 @@ class Table(BaseModel):
     """Be the base of every table: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+INNER: list[type[Table]] = []
+"""The tables inside others."""
+
+
+def _inner(table: type[Table]) -> tuple[Any, Any]:
+    """Make the metadata of a table inside another: it is built when a file has one, not before.
+
+    Most services have few tables, and each costs pydantic as much as the rest of a small file.
+    """
+    INNER.append(table)
+    return PlainValidator(table.model_validate), WithJsonSchema({"table": table.__name__})
 
 
 # -- a service ------------------------------------------------------------------------------------
@@ -80,9 +106,87 @@ class StartLimit(Table):
 
 
 class Ready(Table):
-    """When the service counts as ready."""
+    """When the service counts as ready: at most one of the ways."""
 
+    tcp: Words | None = _key("HOST:PORT, [IP]:PORT or unix:PATH takes a connection")
+    http: Words | None = _key("the URL answers 200-399")
+    exec: Command | None = _key("the command exits with 0")
+    file: Words | None = _key("the path exists")
+    fd: Annotated[int, *fields.whole(3, 1023)] | None = _key(
+        "a newline was written to this descriptor"
+    )
     delay: Duration | None = _key("it has stayed up so long")
+    period: Period | None = _key("between two tries")
+    timeout: Period | None = _key("for one try")
+
+
+READY_WAYS = ("tcp", "http", "exec", "file", "fd", "delay")
+
+
+class HealthCheck(Table):
+    """One check of a service that is ready: exactly one kind."""
+
+    tcp: Words | None = _key("HOST:PORT, [IP]:PORT or unix:PATH takes a connection")
+    http: Words | None = _key("the URL answers as it should")
+    exec: Command | None = _key("the command exits with 0")
+    watchdog: Period | None = _key("WATCHDOG=1 arrives at least so often")
+    memory: Size | None = _key("the main process stays below so much")
+    period: Period | None = _key("between two tries")
+    timeout: Period | None = _key("for one try")
+    initial_delay: Duration | None = _key("before the first try")
+    failures: Annotated[int, *fields.whole(1, 1_000_000)] | None = _key(
+        "in a row until it is unhealthy"
+    )
+    successes: Annotated[int, *fields.whole(1, 1_000_000)] | None = _key(
+        "in a row until it is healthy again"
+    )
+    action: Annotated[str, *fields.choice("restart", "stop", "shutdown", "none")] | None = _key(
+        "what follows; none: only ready is lost"
+    )
+    headers: dict[HeaderName, Text] | None = _key("of the request")
+    status: Status | None = _key("codes that count as success")
+    verify: Flag | None = _key("check the certificate of https")
+
+
+CHECK_KINDS = ("tcp", "http", "exec", "watchdog", "memory")
+
+
+class Hooks(Table):
+    """Commands that run beside the main one."""
+
+    pre_start: Command | None = _key("before every start; its failure fails the start")
+    post_start: Command | None = _key("after every start; its failure fails the start")
+    pre_stop: Command | None = _key("before a stop")
+    post_stop: Command | None = _key("after every end")
+    on_failure: Command | None = _key("when the service becomes failed")
+    timeout: Period | None = _key("for each of them")
+
+
+class Reload(Table):
+    """How the service is told to read its own configuration again."""
+
+    signal: Signal | None = _key("sent to the main process")
+    command: Command | None = _key("run; MAINPID is set")
+    check: Command | None = _key("must exit with 0 before a reload or restart by command")
+    timeout: Period | None = _key("for each of them")
+
+
+class Schedule(Table):
+    """When a oneshot runs: one of `every` and `calendar`."""
+
+    every: Period | None = _key("from start to start")
+    calendar: Calendar | None = _key("cron expression of five fields")
+    overlap: Annotated[str, *fields.choice("skip", "queue", "restart")] | None = _key(
+        "the last run is not over: leave this one out, run it then, or end the last one"
+    )
+    jitter: Duration | None = _key("random extra delay up to this")
+    timezone: TimeZone | None = _key("of the calendar; the daemon's own by default")
+
+
+class FdStore(Table):
+    """Descriptors that are kept for the service over its restarts."""
+
+    max: Annotated[int, *fields.whole(0, 1024)] | None = _key("how many; 0 is none")
 
 
 class Stop(Table):
@@ -96,6 +200,7 @@ class Stop(Table):
         | None
     ) = _key("who gets the signals")
     sequence: tuple[StopStep, ...] | None = _key("replaces stop_signal and stop_timeout")
+    command: Command | None = _key("instead of the first signal; MAINPID is set")
     leftovers: Annotated[str, *fields.choice("kill", "keep")] | None = _key(
         "processes still there when the main process has ended"
     )
@@ -130,8 +235,8 @@ class Service(Table):
 
     command: Command = Field(description="program and arguments; no shell runs")
     type: Annotated[
-        str | None, *fields.choice("simple", "exec", "oneshot", not_yet=later.TYPES)
-    ] = _key("ready when executed, or when ended cleanly")
+        str | None, *fields.choice("simple", "exec", "notify", "oneshot", not_yet=later.TYPES)
+    ] = _key("ready when executed, when it says so, or when ended cleanly")
     autostart: Flag | None = _key("wanted up when the daemon starts")
     description: Text | None = _key("shown in the long view")
     restart: Annotated[
@@ -160,24 +265,43 @@ class Service(Table):
     stop_signal: Signal | None = _key("first signal of a stop")
     stop_timeout: LongDuration | None = _key("then SIGKILL")
     parent_death_signal: Signal | None = _key("sent when the daemon dies")
+    requires: tuple[Reference, ...] | None = _key("needs them: started with it, waited for")
+    wants: tuple[Reference, ...] | None = _key("starts them and waits, but goes on without")
+    after: tuple[Reference, ...] | None = _key("order only, if both are to run")
+    before: tuple[Reference, ...] | None = _key("order only; the condition is this service's own")
+    part_of: tuple[Target, ...] | None = _key("their stop and restart is repeated here")
     success_exit_codes: tuple[ExitCode, ...] | None = _key("ends that count as clean")
     success_signals: tuple[Signal, ...] | None = _key("ends that count as clean")
     restart_prevent: tuple[ExitEnd, ...] | None = _key("never restart after these")
     restart_force: tuple[ExitEnd, ...] | None = _key("always restart after these")
     critical: Flag | None = _key("its failure shuts the daemon down")
     main: Flag | None = _key("its end shuts the daemon down")
-    backoff: Backoff = Backoff.model_construct()
-    start_limit: StartLimit = StartLimit.model_construct()
-    ready: Ready = Ready.model_construct()
-    stop: Stop = Stop.model_construct()
-    log: Log = Log.model_construct()
+    notify_access: Annotated[str, *fields.choice("main", "all")] | None = _key(
+        "whose notify messages count"
+    )
+    metrics_port: Annotated[int, *fields.whole(1, 65535)] | None = _key(
+        "where the service itself is scraped"
+    )
+    metrics_path: WebPath | None = _key("where the service itself is scraped")
+    backoff: Annotated[Backoff, *_inner(Backoff)] = Backoff.model_construct()
+    start_limit: Annotated[StartLimit, *_inner(StartLimit)] = StartLimit.model_construct()
+    ready: Annotated[Ready, *_inner(Ready)] = Ready.model_construct()
+    health: dict[CheckName, Annotated[HealthCheck, *_inner(HealthCheck)]] | None = _key(
+        "checks, from ready on"
+    )
+    stop: Annotated[Stop, *_inner(Stop)] = Stop.model_construct()
+    reload: Annotated[Reload, *_inner(Reload)] = Reload.model_construct()
+    hooks: Annotated[Hooks, *_inner(Hooks)] = Hooks.model_construct()
+    schedule: Annotated[Schedule, *_inner(Schedule)] | None = None
+    fdstore: Annotated[FdStore, *_inner(FdStore)] = FdStore.model_construct()
+    log: Annotated[Log, *_inner(Log)] = Log.model_construct()
     limits: dict[LimitName, Limit] | None = Field(
         default=None,
         description="resource limits, see getrlimit(2)",
         json_schema_extra={"propertyNames": {"enum": list(fields.LIMIT_NAMES)}},
     )
-    scheduling: Scheduling = Scheduling.model_construct()
-    sandbox: Sandbox = Sandbox.model_construct()
+    scheduling: Annotated[Scheduling, *_inner(Scheduling)] = Scheduling.model_construct()
+    sandbox: Annotated[Sandbox, *_inner(Sandbox)] = Sandbox.model_construct()
 
 
 # -- the daemon -----------------------------------------------------------------------------------
@@ -197,19 +321,27 @@ class DaemonLog(Table):
 class Supervisor(Table):
     """The daemon itself."""
 
-    socket: NoSocket | None = _key("control socket; none in this version")
+    socket: Socket | None = _key("control socket, or none")
     runtime_dir: Words | None = _key("place of sockets and state")
     log_dir: Words | None = _key("place of logs")
     state_dir: Words | None = _key("place of what outlives a reboot")
+    read_users: tuple[Account, ...] | None = _key("who else may read: names or numbers")
+    read_groups: tuple[Account, ...] | None = _key("who else may read: names or numbers")
     reaper: Annotated[str, *fields.choice("auto", "pidfd", "sigchld")] | None = _key(
         "how exits are detected"
     )
     subreaper: Flag | None = _key("adopt orphans when not PID 1")
     shutdown_timeout: Duration | None = _key("budget for stopping everything")
     exit_when_idle: AutoFlag | None = _key("exit when every service has ended for good")
+    ready_when: Annotated[str, *fields.choice("listening", "services")] | None = _key(
+        "when readiness is told: listening, or every critical service ready"
+    )
+    history_size: Annotated[int, *fields.whole(0, 10_000)] | None = _key(
+        "runs that are kept of each service"
+    )
     start_concurrency: Annotated[int, *fields.whole(0, 1_000_000)] | None = _key("0 is no limit")
     signals: dict[SignalName, Rewrite] | None = _key("take one signal as another")
-    log: DaemonLog = DaemonLog.model_construct()
+    log: Annotated[DaemonLog, *_inner(DaemonLog)] = DaemonLog.model_construct()
 
 
 class Metrics(Table):
@@ -233,6 +365,10 @@ class Group(Table):
     """Services that belong together."""
 
     services: tuple[Words, ...] = Field(description="members")
+    strategy: (
+        Annotated[str, *fields.choice("one_for_one", "rest_for_one", "all_for_one")] | None
+    ) = _key("what an automatic restart of a member restarts with it")
+    limit: Rate | None = _key("automatic restarts of all members together: COUNT/DURATION")
 
 
 SECTIONS: dict[str, type[Table]] = {"supervisor": Supervisor, "metrics": Metrics, "web": Web}
@@ -243,6 +379,23 @@ TOP_LEVEL = (*SECTIONS, "include", "group", "defaults", "service")
 NOT_IN_DEFAULTS = ("command", "instances", "sockets")
 
 __all__ = [
-    "NOT_IN_DEFAULTS", "SECTIONS", "TOP_LEVEL", "CommandLine", "End", "Group", "LimitValues",
-    "Metrics", "Service", "Step", "Supervisor", "Table", "Web",
+    "CHECK_KINDS",
+    "INNER",
+    "NOT_IN_DEFAULTS",
+    "READY_WAYS",
+    "SECTIONS",
+    "TOP_LEVEL",
+    "CommandLine",
+    "End",
+    "Group",
+    "HealthCheck",
+    "LimitValues",
+    "Metrics",
+    "RateLimit",
+    "Ref",
+    "Service",
+    "Step",
+    "Supervisor",
+    "Table",
+    "Web",
 ]  # fmt: skip

@@ -9,11 +9,11 @@ from supervisord_pidfd.core.exitstatus import Ends
 from supervisord_pidfd.core.spec import (
     BackoffSpec,
     LimitAction,
-    ReadyKind,
-    ReadySpec,
+    NotifyAccess,
+    Overlap,
     ResourceLimit,
     RestartPolicy,
-    Scope,
+    ScheduleSpec,
     ServiceSpec,
     ServiceType,
     StartLimitSpec,
@@ -32,9 +32,9 @@ def parts_of(service: model.Service) -> dict[str, Any]:
     oneshot = service.type == "oneshot"
     scheduling = service.scheduling
     return given(
-        type=ServiceType.ONESHOT if oneshot else ServiceType.SIMPLE,
+        type=_TYPES[service.type],
         description=service.description,
-        autostart=service.autostart,
+        autostart=_autostart(service),
         restart=_restart(service, oneshot=oneshot),
         umask=service.umask,
         inherit=service.inherit_environment,
@@ -42,8 +42,11 @@ def parts_of(service: model.Service) -> dict[str, Any]:
         output=service.log.to,
         start_timeout=_start_timeout(service, oneshot=oneshot),
         runtime_max=service.runtime_max,
-        ready=_ready(service),
-        stop=_stop(service),
+        schedule=_schedule(service),
+        notify_access=service.notify_access and NotifyAccess(service.notify_access),
+        fdstore_max=service.fdstore.max,
+        metrics_port=service.metrics_port,
+        metrics_path=service.metrics_path,
         success=_success(service, oneshot=oneshot),
         restart_prevent=_ends(service.restart_prevent),
         restart_force=_ends(service.restart_force),
@@ -65,6 +68,19 @@ def parts_of(service: model.Service) -> dict[str, Any]:
     )
 
 
+_TYPES = {
+    None: ServiceType.SIMPLE, "simple": ServiceType.SIMPLE, "exec": ServiceType.SIMPLE,
+    "notify": ServiceType.NOTIFY, "oneshot": ServiceType.ONESHOT,
+}  # fmt: skip
+
+
+def _autostart(service: model.Service) -> bool | None:
+    """Return whether it is wanted up at first; what has a schedule waits for its time."""
+    if service.autostart is None and service.schedule is not None:
+        return False
+    return service.autostart
+
+
 def _restart(service: model.Service, *, oneshot: bool) -> RestartPolicy | None:
     if service.restart is not None:
         return RestartPolicy(service.restart)
@@ -75,24 +91,28 @@ def _start_timeout(service: model.Service, *, oneshot: bool) -> float | None:
     return math.inf if oneshot and service.start_timeout is None else service.start_timeout
 
 
-def _ready(service: model.Service) -> ReadySpec | None:
-    delay = service.ready.delay
-    return ReadySpec(ReadyKind.DELAY, delay) if delay else None
-
-
-def _stop(service: model.Service) -> StopSpec:
+def steps_of(service: model.Service) -> tuple[StopStep, ...]:
+    """Return the signals of a stop, and how long each is given."""
     if service.stop.sequence:
-        steps = tuple(StopStep(step.signum, step.timeout) for step in service.stop.sequence)
-    else:
-        first = StopSpec().steps[0]
-        signum = first.signum if service.stop_signal is None else service.stop_signal
-        timeout = first.timeout if service.stop_timeout is None else service.stop_timeout
-        steps = (StopStep(signum, timeout),)
-    scope = service.stop.scope
-    return StopSpec(
-        steps,
-        Scope.GROUP if scope in {None, "auto"} else Scope(scope),
-        service.stop.leftovers == "keep",
+        return tuple(StopStep(step.signum, step.timeout) for step in service.stop.sequence)
+    first = StopSpec().steps[0]
+    signum = first.signum if service.stop_signal is None else service.stop_signal
+    timeout = first.timeout if service.stop_timeout is None else service.stop_timeout
+    return (StopStep(signum, timeout),)
+
+
+def _schedule(service: model.Service) -> ScheduleSpec | None:
+    table = service.schedule
+    if table is None or (table.every is None and table.calendar is None):
+        return None
+    return ScheduleSpec(
+        **given(
+            every=table.every,
+            calendar=table.calendar,
+            overlap=None if table.overlap is None else Overlap(table.overlap),
+            jitter=table.jitter,
+            timezone=table.timezone,
+        )
     )
 
 

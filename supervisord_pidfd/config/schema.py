@@ -30,13 +30,18 @@ def text() -> str:
 def schema() -> dict[str, Any]:
     """Return the schema of a whole file."""
     mode: Literal["validation"] = "validation"
-    tables: list[type[model.Table]] = [*model.SECTIONS.values(), model.Group, model.Service]
+    tables: list[type[model.Table]] = [
+        *model.SECTIONS.values(),
+        model.Group,
+        model.Service,
+        *model.INNER,
+    ]
     _, definitions = models_json_schema(
         [(table, mode) for table in tables],
         ref_template="#/$defs/{model}",
         schema_generator=_Generator,
     )
-    kinds: dict[str, Any] = definitions["$defs"]
+    kinds: dict[str, Any] = _linked(definitions["$defs"])
     for kind in kinds.values():
         kind.pop("title", None)  # it would only repeat the name
     service = kinds["Service"]
@@ -70,6 +75,15 @@ def schema() -> dict[str, Any]:
         },
         "$defs": dict(sorted(kinds.items())),
     }
+
+
+def _linked(node: Any) -> Any:
+    """Put references where the model says `table`."""
+    if isinstance(node, dict):
+        if isinstance(node.get("table"), str):
+            return {**{k: v for k, v in node.items() if k != "table"}, **_reference(node["table"])}
+        return {key: _linked(value) for key, value in node.items()}
+    return [_linked(part) for part in node] if isinstance(node, list) else node
 
 
 def _reference(name: str) -> dict[str, str]:

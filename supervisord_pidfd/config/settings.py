@@ -34,9 +34,15 @@ def supervisor_spec(sections: Sections, tree: Tree) -> SupervisorSpec:
     runtime_dir = daemon.runtime_dir
     if runtime_dir is not None:
         runtime_dir = tree.absolute(runtime_dir, ("supervisor", "runtime_dir"))
+    socket = daemon.socket
+    if socket not in {None, "none"}:
+        socket = tree.absolute(str(socket), ("supervisor", "socket"))
     return SupervisorSpec(
         **given(
+            socket=socket,
             runtime_dir=runtime_dir,
+            history_size=daemon.history_size,
+            ready_when=daemon.ready_when,
             reaper=daemon.reaper,
             subreaper=daemon.subreaper,
             shutdown_timeout=daemon.shutdown_timeout,
@@ -106,3 +112,30 @@ def gateway_identity(
         message = f"user: uid {NOBODY} is shared by everything that has no account"
         report.error(tree.value(path), "bad-value", message, key=path)
     return identity
+
+
+def readers(
+    sections: Sections, tree: Tree, report: Report, accounts: host.Accounts
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Look up who else may read: numbers of users, and of groups; unknown ones are left out."""
+    daemon = sections.supervisor
+    lists = (
+        ("read_users", daemon.read_users or (), accounts.uid),
+        ("read_groups", daemon.read_groups or (), accounts.gid),
+    )
+    found: list[tuple[int, ...]] = []
+    for key, names, look_up in lists:
+        numbers = []
+        for index, name in enumerate(names):
+            path = ("supervisor", key, index)
+            try:
+                numbers.append(look_up(name))
+            except host.NoSuchAccountError as error:
+                message = f"supervisor.{key}: no such {error}"
+                report.warning(tree.value(path), "no-such-user", message, key=path)
+        if NOBODY in numbers and key == "read_users":
+            path = ("supervisor", key, 0)
+            message = f"supervisor.{key}: uid {NOBODY} is shared by everything without an account"
+            report.error(tree.value(path), "bad-value", message, key=path)
+        found.append(tuple(dict.fromkeys(numbers)))
+    return found[0], found[1]

@@ -1,7 +1,7 @@
 """Every table of the tree against the model; every failure becomes a problem at its place."""
 
 import difflib
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, get_args
 
 from pydantic import ValidationError
 
@@ -44,8 +44,11 @@ class Validator:
         )
 
     def _section(self, kind: type[_Model], name: str) -> _Model:
-        found = self._validated(kind, self._table(name), (name,), f"[{name}]")
-        return kind.model_validate({}) if found is None else found
+        table = self._table(name)
+        found: _Model | None = None
+        if table:  # else pydantic need not build the model
+            found = self._validated(kind, table, (name,), f"[{name}]")
+        return cast("_Model", kind.model_construct()) if found is None else found
 
     def services(self) -> dict[str, model.Service]:
         """Validate every service, over the defaults."""
@@ -65,43 +68,21 @@ class Validator:
                 first = self._tree.value(("service", mains[0], "main"))
                 self._report.error(
                     place, "conflict", "main: at most one service can be the main one",
-                    key=("service", name, "main"), see_also=first if first != place else None,
+                    key=("service", name, "main"), see_also=(first,) if first != place else (),
                 )  # fmt: skip
         return services
 
-    def groups(self, services: dict[str, model.Service]) -> dict[str, str]:
-        """Validate the groups; return the group of each copy of a service that is in one."""
-        copies: dict[str, list[str]] = {name: [name] for name, _ in self._items("service")}
-        for name, service in services.items():
-            if service.instances:
-                copies[name] = [f"{name}@{copy}" for copy in service.instances]
-                copies |= {copy: [copy] for copy in copies[name]}
-        member_of: dict[str, str] = {}
-        placed: dict[str, Path] = {}
-        for name, table in self._items("group"):
-            group = self._validated(model.Group, table, ("group", name), f"group '{name}'")
-            for index, member in enumerate(group.services if group else ()):
-                path = ("group", name, "services", index)
-                if member not in copies:
-                    self._no_such_service(path, member, copies)
-                    continue
-                other = next((placed[copy] for copy in copies[member] if copy in placed), None)
-                if other:
-                    message = f"services: '{member}' is in a group already"
-                    self._report.error(
-                        self._tree.value(path), "conflict", message, key=path,
-                        see_also=self._tree.value(other),
-                    )  # fmt: skip
-                placed |= dict.fromkeys(copies[member], path)
-                member_of |= dict.fromkeys(copies[member], name)
-        return member_of
+    def groups(self) -> dict[str, model.Group]:
+        """Validate the groups."""
+        found = {
+            name: self._validated(model.Group, table, ("group", name), f"group '{name}'")
+            for name, table in self._items("group")
+        }
+        return {name: group for name, group in found.items() if group}
 
-    def _no_such_service(self, path: Path, name: str, known: dict[str, list[str]]) -> None:
-        close = difflib.get_close_matches(name, known, 1)
-        self._report.error(
-            self._tree.value(path), "no-such-service", f"services: no service {quoted(name)}",
-            key=path, hint=f"did you mean '{close[0]}'?" if close else None,
-        )  # fmt: skip
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all services, also of those that cannot be used."""
+        return tuple(name for name, _ in self._items("service"))
 
     def _defaults(self) -> Table:
         table = self._table("defaults")
@@ -241,9 +222,16 @@ def _known_keys(kind: type[model.Table], inside: Path) -> tuple[str, ...]:
         if kind is section:
             pattern = (name,)
     table: Any = kind
+    if inside[:1] == ("health",) and len(inside) > 1:
+        return tuple(model.HealthCheck.model_fields)
     for part in inside:
         if part == "limits":
             return fields.LIMIT_NAMES
-        table = table.model_fields[part].annotation
+        table = _table_in(table.model_fields[part].annotation)
         pattern = (*pattern, str(part))
     return (*table.model_fields, *later.names_in(pattern))
+
+
+def _table_in(annotation: Any) -> Any:
+    """Return the table that a field holds, if it is written."""
+    return next((part for part in get_args(annotation) if part is not None), annotation)

@@ -773,10 +773,8 @@ def test_a_longer_budget_is_enough(tmp_path):
         (f"{WEB}environment = {{ A = '${{B}}', B = '${{A}}' }}",
          (3, 21, "cycle", "environment.A: these name each other: A -> B -> A")),
         # later
-        ("supervisor.socket = '/x'",
-         (1, 21, "later", "supervisor.socket: not available in this version")),
-        (f"{WEB}type = 'notify'",
-         (3, 8, "later", "type: 'notify' is not available in this version")),
+        (f"{WEB}type = 'task'",
+         (3, 8, "later", "type: 'task' is not available in this version")),
         (f"{WEB}stop.scope = 'cgroup'",
          (3, 14, "later", "stop.scope: 'cgroup' is not available in this version")),
         (f"{WEB}log.to = ['file']",
@@ -801,9 +799,9 @@ def test_a_later_key_is_refused_at_its_key(problems_of, key):
 
 
 def test_a_later_key_of_the_defaults_is_told_once(problems_of):
-    found = problems_of(f"{WEB}[service.b]\ncommand = 'sh'\n[defaults]\nrequires = ['b']")
+    found = problems_of(f"{WEB}[service.b]\ncommand = 'sh'\n[defaults]\ncgroup.pids_max = 3")
 
-    assert found == [(6, 1, "later", "defaults.requires: not available in this version")]
+    assert found == [(6, 1, "later", "defaults.cgroup: not available in this version")]
 
 
 def test_what_is_wrong_in_the_defaults_is_told_once(problems_of):

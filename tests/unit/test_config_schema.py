@@ -40,7 +40,10 @@ def test_the_examples_are_valid(validate, path):
         "[service.a]\ncommand = 'x'\nrestart = 'maybe'", "[group.g]", "defaults.command = 'x'",
         "[service.a]\ncommand = 'x'\nbackoff.x = 1", "supervisor.reaper = 'epoll'",
         "[service.a]\ncommand = 'x'\nlimits.foo = 1", "[service.a]\ncommand = 'x'\numask = 22",
-        "[service.a]\ncommand = 'x'\nscheduling.nice = 99", "supervisor.socket = '/x'",
+        "[service.a]\ncommand = 'x'\nscheduling.nice = 99", "supervisor.socket = 3",
+        "[service.a]\ncommand = 'x'\nhealth.a.kind = 1",
+        "[service.a]\ncommand = 'x'\nhooks = 1",
+        "[service.a]\ncommand = 'x'\nrequires = ['a:soon']",
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_refused(validate, text):
