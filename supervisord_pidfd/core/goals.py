@@ -7,7 +7,7 @@ at the first of ready, an end of that run, or (elsewhere) the client's timeout.
 import enum
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from supervisord_pidfd.core.lifecycle import Phase, ServiceState, Wanted, is_ready
 from supervisord_pidfd.core.spec import ReadyKind, ServiceSpec, ServiceType
@@ -78,6 +78,8 @@ def judge(
             return _there(state, reached=is_ready(spec, state))
         case Goal.RUNNING:
             return _there(state, reached=state.phase is Phase.RUNNING)
+        case _:
+            assert_never(asked.goal)
 
 
 def _there(state: ServiceState, *, reached: bool) -> Verdict:

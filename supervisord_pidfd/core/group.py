@@ -1,7 +1,7 @@
 """What an automatic restart of a member means for its group: the strategies, and their limit."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from supervisord_pidfd.core.spec import GroupSpec, GroupStrategy
 
@@ -40,3 +40,5 @@ def restarted_with(spec: GroupSpec, member: str) -> tuple[str, ...]:
             return spec.members[spec.members.index(member) + 1 :]
         case GroupStrategy.ALL_FOR_ONE:
             return tuple(name for name in spec.members if name != member)
+        case _:
+            assert_never(spec.strategy)

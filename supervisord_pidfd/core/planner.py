@@ -14,7 +14,7 @@ neither exhausts the stack nor takes longer than a fan of ten thousand.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from supervisord_pidfd.core.spec import Condition, Dependency, ServiceSpec, Tie
 
@@ -55,6 +55,8 @@ def is_met(dependency: Dependency, view: View) -> bool:
             return view.exited
         case Condition.EXITED_OK:
             return view.exited_ok
+        case _:
+            assert_never(dependency.condition)
 
 
 def holds_back(dependency: Dependency, view: View) -> bool:

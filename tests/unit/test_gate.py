@@ -199,6 +199,36 @@ def test_one_that_ended_by_itself_need_not_be_waited_for_nor_wait():
     assert set(sequence.take()) == {"a", "b", "c"}
 
 
+def test_a_target_waits_for_the_last_of_those_that_depend_on_it():
+    specs = {
+        "db": service("db"),
+        "web": service("web", requires("db")),
+        "job": service("job", requires("db")),
+        "cron": service("cron", requires("db")),
+    }
+    sequence = StopSequence(Graph(specs), specs, lambda _name: True)
+    assert set(sequence.take()) == {"web", "job", "cron"}
+    sequence.ended("web")
+    sequence.drop("job")
+    assert sequence.take() == ()
+    sequence.ended("cron")
+
+    assert sequence.take() == ("db",)
+
+
+def test_dropping_one_of_several_leaves_the_target_to_the_others():
+    specs = {
+        "db": service("db"),
+        "web": service("web", requires("db"), requires("gone")),
+        "job": service("job", requires("db")),
+    }
+    sequence = StopSequence(Graph(specs), specs, lambda _name: True)
+    sequence.take()
+    sequence.drop("web")
+
+    assert sequence.pending == ("db",)
+
+
 def test_a_budget_may_force_a_stop():
     sequence = chain()
     assert sequence.take() == ("c",)

@@ -15,7 +15,7 @@ from supervisord_pidfd.core.events import (
 from supervisord_pidfd.core.exitstatus import Exited, Signaled, Unknown, Usage
 from supervisord_pidfd.core.history import History
 from supervisord_pidfd.core.lifecycle import phase_told
-from supervisord_pidfd.core.notices import DaemonReady, Told
+from supervisord_pidfd.core.notices import DaemonReady, ServiceReady, ServiceSpawned, Told
 from supervisord_pidfd.core.spec import RestartPolicy, StartLimitSpec
 from tests.support.machine import Machine, web
 
@@ -68,6 +68,38 @@ def test_a_run_under_way_has_no_end():
 
     assert (run.run, run.pid, run.ready_at) == (1, 4117, 1000.0)
     assert run.ended_at is run.end is run.next is run.max_rss_bytes is None
+
+
+def test_another_size_keeps_the_newest_and_the_same_one_changes_nothing():
+    teller = Teller(size=2).up()
+    before = teller.history.runs("web")
+    teller.history.resize(2)
+    assert teller.history.runs("web") == before
+    teller.history.resize(1)
+
+    assert teller.history.runs("web") == before[-1:]
+
+
+def test_news_of_a_run_that_nobody_saw_begin_are_passed_over():
+    history = History(10, lambda _name: "always")
+    history.take(1.0, Told(ServiceSpawned(0.1), "web", None, 4, 4117))
+
+    assert history.runs("web") == ()
+
+
+def test_a_run_is_ready_since_the_first_time_it_was():
+    teller = Teller().up()
+    teller.history.take(2000.0, Told(ServiceReady("notify", 1.0), "web", None, 1, 4117))
+
+    assert teller.last.ready_at == 1000.0
+
+
+def test_a_stop_of_leftovers_does_not_say_who_stopped_the_run():
+    left = ProcessExited(Exited(1), Usage(), scope_empty=False)
+    run = Teller().up().post(left).last
+
+    assert run.ended_at is not None
+    assert run.stopped_by is None
 
 
 def test_an_end_has_its_status_its_usage_and_what_followed():

@@ -148,6 +148,17 @@ def test_a_crash_is_repeated_by_parts_alone():
     assert g.parts_of(["db"]) == {"db": None, "side": "db", "inner": "side"}
 
 
+def test_what_is_part_of_two_things_is_reached_once():
+    g = graph(
+        service("db"),
+        service("left", part_of=["db"]),
+        service("right", part_of=["db"]),
+        service("both", part_of=["left", "right"]),
+    )
+
+    assert set(g.parts_of(["db"])) == {"db", "left", "right", "both"}
+
+
 def test_order_sees_through_services_that_are_not_asked_about():
     g = graph(service("web", after("mid")), service("mid", requires("db")), service("db"))
 

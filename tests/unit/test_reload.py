@@ -224,6 +224,21 @@ def test_a_changed_environment_file_is_a_change_of_its_key_and_shows_nothing():
     )
 
 
+def test_variables_that_are_the_same_are_not_named():
+    line = ["secrets.A", '"…"', "w", 3]
+    old = written(line, environment=(("A", "1"), ("B", "2")))
+    new = written(line, environment=(("A", "3"), ("B", "2")))
+
+    assert [one.key for one in key_changes(old, new)] == ["secrets.A"]
+
+
+def test_a_variable_that_a_changed_line_explains_is_not_named_again():
+    old = written(["environment.A", '"1"', "w", 3], environment=(("A", "1"),))
+    new = written(["environment.A", '"2"', "w", 3], environment=(("A", "2"),))
+
+    assert [one.key for one in key_changes(old, new)] == ["environment.A"]
+
+
 def test_a_changed_secret_is_a_change_of_its_key_and_shows_nothing():
     line = ["secrets.TOKEN", '"…"', "w", 3]
     old = written(line, environment=(("TOKEN", "hunter1"),))
