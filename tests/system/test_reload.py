@@ -284,6 +284,7 @@ def test_a_hundred_reloads_leak_nothing(daemon, reaper_mode):
     pid = daemon.wait_for("service.ready", service="a")["pid"]
     for number in range(2):  # what is opened once is open now
         daemon.reload(A + B.replace("1000", f"100{number}"))
+    daemon.wait_for("service.ready", service="b", run=2)
     daemon.look("a", "b")
     before = descriptors(daemon.pid)
     children = len(daemon.running())
