@@ -43,12 +43,7 @@ class StopSequence:
 
     def ended(self, name: str) -> None:
         """Take in that a service has no process any more, or is no more."""
-        for dependency in self._graph.needs(name):
-            blockers = self._blocked_by.get(dependency.target)
-            if blockers is not None:
-                blockers.discard(name)
-                if not blockers:
-                    self._free(dependency.target)
+        self._unblock_targets_of(name)
         if name in self._blocked_by:
             self._free(name)
 
@@ -56,18 +51,22 @@ class StopSequence:
         """Leave a service out: a newer command is about it. Nobody waits for it any longer."""
         self._open.pop(name, None)
         self._blocked_by.pop(name, None)
-        for dependency in self._graph.needs(name):
-            blockers = self._blocked_by.get(dependency.target)
-            if blockers is not None:
-                blockers.discard(name)
-                if not blockers:
-                    self._free(dependency.target)
+        self._unblock_targets_of(name)
 
     def force(self, names: Iterable[str]) -> None:
         """Let these be asked now, whoever is still there: the time for waiting is over."""
         for name in names:
             if name in self._blocked_by:
                 self._free(name)
+
+    def _unblock_targets_of(self, name: str) -> None:
+        """Take one out of what its targets wait for."""
+        for dependency in self._graph.needs(name):
+            blockers = self._blocked_by.get(dependency.target)
+            if blockers is not None:
+                blockers.discard(name)
+                if not blockers:
+                    self._free(dependency.target)
 
     def _free(self, name: str) -> None:
         del self._blocked_by[name]
