@@ -36,6 +36,7 @@ from supervisord_pidfd.core.reload import ReloadPlan
 from supervisord_pidfd.core.spec import SupervisorSpec
 from supervisord_pidfd.errors import StartupError
 from supervisord_pidfd.garbage import Garbage
+from supervisord_pidfd.hands import Hands
 from supervisord_pidfd.internals import Internals
 from supervisord_pidfd.loop import Loop, Priority
 from supervisord_pidfd.options import RunOptions
@@ -43,7 +44,6 @@ from supervisord_pidfd.orphans import Orphans
 from supervisord_pidfd.process import Host, vfork_works
 from supervisord_pidfd.publisher import LogPipe, Publisher, StderrLines, as_text
 from supervisord_pidfd.reaper import Hooks, make_reaper
-from supervisord_pidfd.service import Hands
 from supervisord_pidfd.supervisor import Outside, Supervisor
 
 EXIT_OK, EXIT_CONFIG = 0, 6

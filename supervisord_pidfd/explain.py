@@ -53,7 +53,7 @@ class Subject(NamedTuple):
     needs: tuple[Need, ...] = ()
     blocks: tuple[tuple[str, str], ...] = ()
     applied: Applied | None = None
-    failing: tuple[tuple[str, str], ...] = ()
+    failed_checks: tuple[tuple[str, str], ...] = ()
     pending: bool = False
 
 
@@ -124,8 +124,8 @@ def _awaited(spec: ServiceSpec) -> str:
 def _running(subject: Subject) -> str:
     if is_ready(subject.spec, subject.state):
         return "is running and ready"
-    if subject.failing:
-        checks = ", ".join(name for name, _ in subject.failing)
+    if subject.failed_checks:
+        checks = ", ".join(name for name, _ in subject.failed_checks)
         return f"is running but not ready: health check {checks} fails"
     return "is running but not ready: it is reloading"
 
@@ -199,7 +199,7 @@ def _facts(subject: Subject) -> Iterator[Fact]:
         yield _fact("needs", asked + now, at)
     for name, tie in subject.blocks:
         yield Fact("blocks", f"{name} ({tie} {subject.spec.name})")
-    for check, error in subject.failing:
+    for check, error in subject.failed_checks:
         at = _line(subject.spec, f"health.{check}")
         yield _fact("health", f"{check} fails" + (f": {error}" if error else ""), at)
 

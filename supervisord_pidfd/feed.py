@@ -5,6 +5,7 @@ gateway gets the latest record of each, and costs the core one buffer of at most
 """
 
 import contextlib
+import errno
 import json
 import select
 import socket
@@ -12,11 +13,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from supervisord_pidfd.core.exitstatus import Exited, Signaled
-from supervisord_pidfd.core.lifecycle import End, Phase, is_ready
+from supervisord_pidfd.core.lifecycle import End, Phase, ServiceState, is_ready
 from supervisord_pidfd.core.metrics import Tally
 from supervisord_pidfd.core.notices import GatewayListenFailed, GatewayListening, Told
-from supervisord_pidfd.core.spec import MetricsSpec, dump
+from supervisord_pidfd.core.spec import MetricsSpec, ServiceSpec, dump
 from supervisord_pidfd.loop import Loop, Priority
+from supervisord_pidfd.process import PASSED_FD, Provision, SpawnError, Stage
 from supervisord_pidfd.service import Service
 
 BUFFER_BYTES = 64 << 10
@@ -53,12 +55,16 @@ class Feed:
         self._synced = False
         self._waiting = False
 
-    # -- the channel, as a helper service sees it -------------------------------------------------
+    # -- the companion of the gateway -------------------------------------------------------------
 
-    def open(self) -> int:
-        """Make a new pair and begin anew; return the gateway's end."""
+    def prepare(self, run: int) -> Provision:  # noqa: ARG002 - each run begins anew
+        """Make a new pair and begin anew; give the gateway its end."""
         self.close()
-        ours, self._theirs = socket.socketpair()
+        try:
+            ours, self._theirs = socket.socketpair()
+        except OSError as error:
+            name = errno.errorcode.get(error.errno or 0, str(error.errno))
+            raise SpawnError(Stage.STDIO, "channel", name) from None
         ours.setblocking(False)
         self._socket = ours
         self._loop.add(ours.fileno(), Priority.CONTROL, self._ready)
@@ -68,7 +74,16 @@ class Feed:
         self._changed = dict.fromkeys(self._sources.names())
         self._removed = {}
         self._synced = False
-        return self._theirs.fileno()
+        return Provision(descriptors=((PASSED_FD, self._theirs.fileno()),))
+
+    def catch_up(self) -> None:
+        """Leave what a gateway said before its end to its next reader."""
+
+    def follow(self, before: ServiceState, after: ServiceState) -> None:
+        """Nothing depends on the gateway's state."""
+
+    def use(self, spec: ServiceSpec) -> None:
+        """Nothing depends on the gateway's spec."""
 
     def handed_over(self) -> None:
         """Close the gateway's end here: it has its own now."""
@@ -199,12 +214,24 @@ class LogChannel:
     def __init__(self, lend: Callable[[], int]) -> None:
         self._lend = lend
 
-    def open(self) -> int:
-        """Return the read end."""
-        return self._lend()
+    def prepare(self, run: int) -> Provision:  # noqa: ARG002 - the same pipe for each
+        """Give the read end."""
+        return Provision(descriptors=((PASSED_FD, self._lend()),))
 
     def handed_over(self) -> None:
         """Keep our copy: what is in the pipe outlives this logger."""
+
+    def catch_up(self) -> None:
+        """A logger only reads."""
+
+    def follow(self, before: ServiceState, after: ServiceState) -> None:
+        """Nothing depends on the logger's state."""
+
+    def use(self, spec: ServiceSpec) -> None:
+        """Nothing depends on the logger's spec."""
+
+    def close(self) -> None:
+        """The pipe is borrowed."""
 
 
 def record_of(service: Service, tally: Tally) -> dict[str, Any]:

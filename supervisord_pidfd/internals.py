@@ -17,10 +17,11 @@ from supervisord_pidfd.core.spec import (
     StopStep,
 )
 from supervisord_pidfd.feed import Feed, LogChannel, Sources
+from supervisord_pidfd.hands import Hands
 from supervisord_pidfd.process import PASSED_FD
 from supervisord_pidfd.publisher import LogPipe, Publisher
 from supervisord_pidfd.reaper import PidfdReaper
-from supervisord_pidfd.service import Channel, Hands, Service
+from supervisord_pidfd.service import Companion, Service
 from supervisord_pidfd.supervisor import Supervisor
 from supervisord_pidfd.sysabi import Features
 
@@ -104,8 +105,8 @@ class Internals:
 
     # -- what both need ---------------------------------------------------------------------------
 
-    def _start(self, spec: ServiceSpec, channel: Channel) -> None:
-        service = Service(spec, self._hands, self._supervisor, channel)
+    def _start(self, spec: ServiceSpec, channel: Companion) -> None:
+        service = Service(spec, self._hands, self._supervisor, (channel,))
         self._supervisor.internals[spec.name] = service
         service.post(StartRequested("config"))
 

@@ -40,14 +40,17 @@ from supervisord_pidfd.signals import IGNORED, REALTIME
 NEVER_INHERITED = (
     "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID",
     "LISTEN_FDNAMES", "LISTEN_PIDFDID", "SUPERVISORD_SERVICE", "SUPERVISORD_INSTANCE",
-    "SUPERVISORD_RUN", "SUPERVISORD_HOOK", "MAINPID",
+    "SUPERVISORD_RUN", "SUPERVISORD_HOOK", "SUPERVISORD_ATTEMPT", "SUPERVISORD_NEXT_DELAY",
+    "MAINPID",
 )  # fmt: skip
 """Meant for the daemon itself, or set for each service anew."""
 
 PASSED_FD = 3
 """The number under which a helper finds its channel."""
 
-_HIGHEST_GIVEN = PASSED_FD
+Descriptors = Sequence[tuple[int, int]]
+"""Pairs: the number in the child, and our descriptor."""
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 EXEC_FAILED = 127
 _EXECUTED = b"E"
@@ -135,17 +138,30 @@ def vfork_works() -> bool:
     return False
 
 
+class Provision(NamedTuple):
+    """Hold what a program is given beside what its service says.
+
+    `environment` wins over all but SUPERVISORD_RUN. `descriptors` are pairs: the number in the
+    child, and our descriptor, which is borrowed.
+    """
+
+    environment: tuple[tuple[str, str], ...] = ()
+    descriptors: tuple[tuple[int, int], ...] = ()
+
+
+NOTHING = Provision()
+
+
 class Recipe:
     """Hold a service's spawn prepared once: what does not change from run to run."""
 
-    def __init__(self, spec: ServiceSpec, host: Host, pass_fd: int | None = None) -> None:
-        """Prepare `spec`; `pass_fd` is one more descriptor, which the child gets as number 3."""
+    def __init__(self, spec: ServiceSpec, host: Host, provision: Provision = NOTHING) -> None:
         self.spec = spec
         self.host = host
-        self.pass_fd = pass_fd
-        self.environment = environment_of(spec, host.environ)
-        self.fast = host.may_vfork and _is_fast(spec)
-        self._actions = _file_actions(spec, host, pass_fd)
+        self.given = provision.descriptors
+        self.environment = environment_of(spec, host.environ) | dict(provision.environment)
+        self.fast = host.may_vfork and _is_fast(spec) and _may_be_given_in_turn(self.given)
+        self._actions = _file_actions(spec, host, self.given)
         # As bytes, which posix_spawn takes as they are: it would encode each word at each start.
         self._argv = [os.fsencode(word) for word in spec.argv]
         self._environ = {
@@ -335,16 +351,23 @@ def _is_fast(spec: ServiceSpec) -> bool:
     )
 
 
-def _file_actions(
-    spec: ServiceSpec, host: Host, pass_fd: int | None
-) -> list[tuple[int, int, int]]:
+def _may_be_given_in_turn(given: Descriptors) -> bool:
+    """Tell whether no number is taken by one descriptor before another one is copied from it."""
+    taken: set[int] = set()
+    for number, fd in given:
+        if fd in taken:
+            return False
+        taken.add(number)
+    return True
+
+
+def _file_actions(spec: ServiceSpec, host: Host, given: Descriptors) -> list[tuple[int, int, int]]:
     actions = []
     if spec.stdin == "null":
         actions.append((os.POSIX_SPAWN_DUP2, host.null, 0))
     if spec.output is Output.NULL:
         actions += [(os.POSIX_SPAWN_DUP2, host.null, fd) for fd in (1, 2)]
-    if pass_fd is not None:
-        actions.append((os.POSIX_SPAWN_DUP2, pass_fd, PASSED_FD))
+    actions += [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in given]
     return actions
 
 
@@ -367,9 +390,15 @@ def _be_child(recipe: Recipe, report: int) -> NoReturn:
     """Become the service, or say over `report` what stood in the way; never return."""
     at = _At()
     try:
-        if report <= _HIGHEST_GIVEN:  # out of the way of the numbers that the service is given
-            report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, _HIGHEST_GIVEN + 1)
-        _become(recipe, report, at)
+        # Ours go out of the way of the numbers that the service is given.
+        first_free = max([2, *(number for number, _ in recipe.given)]) + 1
+        if report < first_free:
+            report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, first_free)
+        given = [
+            (number, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, first_free) if fd < first_free else fd)
+            for number, fd in recipe.given
+        ]
+        _become(recipe, given, report, at)
     except OSError as error:
         _report(report, at, _errno_name(error))
     except BaseException as error:  # noqa: BLE001 - nothing may return into the copy of the core
@@ -385,11 +414,11 @@ def _report(report: int, at: _At, error: str) -> None:
     os.write(report, record[:_RECORD_SIZE])
 
 
-def _become(recipe: Recipe, report: int, at: _At) -> NoReturn:
+def _become(recipe: Recipe, given: Descriptors, report: int, at: _At) -> NoReturn:
     spec, host = recipe.spec, recipe.host
     signal.set_wakeup_fd(-1)
     parent = os.getppid()
-    _close_all_but([fd for fd in (report, host.null, recipe.pass_fd) if fd is not None])
+    _close_all_but([report, host.null, *(fd for _, fd in given)])
     at.stage = Stage.SETSID
     _enter_session(spec)
     at.stage = Stage.LIMITS
@@ -397,7 +426,7 @@ def _become(recipe: Recipe, report: int, at: _At) -> NoReturn:
     at.stage = Stage.SCHEDULING
     _set_scheduling(spec, at)
     at.stage = Stage.STDIO
-    _connect(recipe, at)
+    _connect(recipe, given, at)
     if spec.identity is not None:
         at.stage, at.subject = Stage.USER, spec.identity.user or str(spec.identity.uid)
         _change_user(spec.identity)
@@ -469,7 +498,7 @@ def _set_scheduling(spec: ServiceSpec, at: _At) -> None:
     at.subject = ""
 
 
-def _connect(recipe: Recipe, at: _At) -> None:
+def _connect(recipe: Recipe, given: Descriptors, at: _At) -> None:
     spec, null = recipe.spec, recipe.host.null
     at.subject = spec.stdin.removeprefix("file:")
     if spec.stdin == "null":
@@ -483,9 +512,9 @@ def _connect(recipe: Recipe, at: _At) -> None:
     if spec.output is Output.NULL:
         os.dup2(null, 1)
         os.dup2(null, 2)
-    if recipe.pass_fd is not None:
-        os.dup2(recipe.pass_fd, PASSED_FD)
-        os.set_inheritable(PASSED_FD, True)  # dup2 onto itself changes no flag
+    for number, fd in given:
+        at.subject = f"descriptor {number}"
+        os.dup2(fd, number)
     at.subject = ""
 
 

@@ -8,12 +8,12 @@ standing order worked out while the old one ran, and the machine is asked afterw
 demand a spawn after all, what was started ahead is killed.
 """
 
-import errno
 import os
 import signal
 from collections import deque
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from supervisord_pidfd import procs
 from supervisord_pidfd.core import lifecycle
 from supervisord_pidfd.core.actions import Action, EndDaemon, Signal, Spawn
 from supervisord_pidfd.core.anticipation import StandingOrder, covers, standing_order
@@ -27,18 +27,19 @@ from supervisord_pidfd.core.events import (
     SpawnFailed,
 )
 from supervisord_pidfd.core.exitstatus import ExitStatus, Signaled, Usage
-from supervisord_pidfd.core.lifecycle import Phase, ServiceState, Step
+from supervisord_pidfd.core.lifecycle import Held, Phase, ServiceState, Step
 from supervisord_pidfd.core.notices import (
     ServiceExited,
     ServiceSpawnFailed,
+    ServiceStatusChanged,
     ServiceStatusUnknown,
     Told,
 )
 from supervisord_pidfd.core.spec import Scope, ServiceSpec
-from supervisord_pidfd.loop import Loop, Priority
-from supervisord_pidfd.orphans import Orphans
-from supervisord_pidfd.process import Host, Launched, Recipe, SpawnError, read_report
-from supervisord_pidfd.reaper import Child, Reaper
+from supervisord_pidfd.hands import Hands
+from supervisord_pidfd.loop import Priority
+from supervisord_pidfd.process import Launched, Provision, Recipe, SpawnError, read_report
+from supervisord_pidfd.reaper import Child
 from supervisord_pidfd.signals import name_of
 
 LONE_BATCH = 2
@@ -64,7 +65,7 @@ class Supervision(Protocol):
         """Take a notice for the end of the turn."""
         ...
 
-    def held(self, service: "Service") -> str | None:
+    def held(self, service: "Service") -> Held | None:
         """Name what a start of this service has to wait for; None if it may go ahead."""
         ...
 
@@ -85,26 +86,36 @@ class Supervision(Protocol):
         ...
 
 
-class Channel(Protocol):
-    """Give a helper process its end of a channel, anew at every start."""
+class Companion(Protocol):
+    """Stand beside a service's process: a socket it reports to, a probe, a channel."""
 
-    def open(self) -> int:
-        """Return the descriptor that the next process is to inherit."""
+    def prepare(self, run: int) -> Provision:
+        """Say what the run that is about to be spawned is given.
+
+        Raises:
+            SpawnError: The start fails here.
+        """
         ...
 
     def handed_over(self) -> None:
-        """Take note that the process exists and holds its end."""
+        """Take note that the process exists and holds its ends, or that the spawn failed."""
         ...
 
+    def catch_up(self) -> None:
+        """Take in all that the service has said so far: its end is about to be told."""
+        ...
 
-class Hands(NamedTuple):
-    """Hold what a service acts with."""
+    def follow(self, before: ServiceState, after: ServiceState) -> None:
+        """Take note of a step, whose actions are done."""
+        ...
 
-    loop: Loop
-    reaper: Reaper
-    orphans: Orphans
-    host: Host
-    own_rss: int = 0
+    def use(self, spec: ServiceSpec) -> None:
+        """Go over to a spec that differs in what may change live."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything."""
+        ...
 
 
 class _Ahead(NamedTuple):
@@ -122,7 +133,7 @@ class Service:
         spec: ServiceSpec,
         hands: Hands,
         supervision: Supervision,
-        channel: Channel | None = None,
+        companions: tuple[Companion, ...] = (),
     ) -> None:
         self.spec = spec
         self.state = ServiceState(since=hands.loop.clock.now())
@@ -130,7 +141,8 @@ class Service:
         self.started_wall: float | None = None
         self.last_usage = Usage()
         self.pending: ServiceSpec | None = None
-        self._channel = channel
+        self.status_text: str | None = None
+        self._companions = companions
         self._hands = hands
         self._supervision = supervision
         self._queue: deque[Event] = deque()
@@ -155,6 +167,33 @@ class Service:
     def internal(self) -> bool:
         """Tell whether this is a helper of the daemon."""
         return self.spec.name.startswith(":")
+
+    @property
+    def main_pid(self) -> int | None:
+        """Return the pid of the main process, if there is one."""
+        return self.state.pid
+
+    def owns(self, pid: int) -> bool:
+        """Tell whether a living process is the service's: its main one, of its group, or below."""
+        child = self._child
+        if child is None:
+            return False
+        if pid == child.pid and not child.reaped:
+            return True
+        mine = {child.pid, *self._hands.orphans.of(self.name)}
+        return procs.is_below(pid, mine, group=child.pid if child.leads_group else None)
+
+    def tell(self, notice: Any) -> None:
+        """Hand on a notice about the service as it is."""
+        state = self.state
+        told = Told(notice, self.spec.name, self.spec.group or None, state.run or None, state.pid)
+        self._supervision.tell(told)
+
+    def set_status(self, text: str) -> None:
+        """Take what the service says of itself (STATUS=)."""
+        self.status_text = text
+        self.tell(ServiceStatusChanged(text))
+        self._supervision.changed(self, self.state)
 
     # -- events -----------------------------------------------------------------------------------
 
@@ -207,6 +246,9 @@ class Service:
             self._let_go()
         if step.notices:
             self._untold.append((before, step))
+        if step.state is not before:
+            for companion in self._companions:
+                companion.follow(before, step.state)
 
     def _deadline_passed(self) -> None:
         self.post(DeadlinePassed())
@@ -244,6 +286,8 @@ class Service:
         """Change the spec in place: only members that need no restart differ."""
         self.spec = spec
         self._recipe = None
+        for companion in self._companions:
+            companion.use(spec)
 
     def use_after_run(self, spec: ServiceSpec) -> None:
         """Change the spec when no process of the old one is left."""
@@ -279,6 +323,7 @@ class Service:
     def _spawn(self) -> None:
         self._let_go()
         self._failure, self._executed = None, False
+        self.status_text = None
         ahead, self._ahead = self._ahead or self._launch(self.state.run), None
         if isinstance(ahead.outcome, SpawnError):
             failed = ahead.outcome
@@ -303,12 +348,12 @@ class Service:
         clock = self._hands.loop.clock
         begun = clock.now()
         try:
-            outcome: Launched | SpawnError = self._prepared().spawn(run)
+            outcome: Launched | SpawnError = self._prepared(run).spawn(run)
         except SpawnError as error:
             outcome = error
         finally:
-            if self._channel is not None:
-                self._channel.handed_over()
+            for companion in self._companions:
+                companion.handed_over()
         return _Ahead(outcome, clock.now() - begun)
 
     def _start_ahead(self, status: ExitStatus) -> None:
@@ -318,6 +363,7 @@ class Service:
             order is not None
             and covers(order, status, self._hands.loop.clock.now())
             and self.pending is None
+            and not self._companions
             and not self._hands.orphans.may_belong_to(self.spec.name)
             and self._supervision.held(self) is None
         ):
@@ -339,14 +385,14 @@ class Service:
             if ahead.outcome.report is not None:
                 self._hands.loop.close_later(ahead.outcome.report)
 
-    def _prepared(self) -> Recipe:
-        if self._channel is not None:
-            try:
-                end = self._channel.open()
-            except OSError as error:
-                name = errno.errorcode.get(error.errno or 0, str(error.errno))
-                raise SpawnError("stdio", "channel", name) from None
-            return Recipe(self.spec, self._hands.host, end)
+    def _prepared(self, run: int) -> Recipe:
+        provisions = [companion.prepare(run) for companion in self._companions]
+        if any(map(any, provisions)):
+            everything = Provision(
+                tuple(pair for provision in provisions for pair in provision.environment),
+                tuple(pair for provision in provisions for pair in provision.descriptors),
+            )
+            return Recipe(self.spec, self._hands.host, everything)
         if self._recipe is None:
             self._recipe = Recipe(self.spec, self._hands.host)
         return self._recipe
@@ -414,6 +460,8 @@ class Service:
         """Take in the end of the main process."""
         self.last_usage = usage
         self._read_report()
+        for companion in self._companions:
+            companion.catch_up()
         self._close_report()
         if self._failure is not None:
             failure = self._failure
@@ -472,3 +520,5 @@ class Service:
         """Let go of everything the service holds in this process; nothing is signalled."""
         self._deadline.disarm()
         self._let_go()
+        for companion in self._companions:
+            companion.close()

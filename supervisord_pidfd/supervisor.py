@@ -18,7 +18,14 @@ from supervisord_pidfd.core.events import (
     StopRequested,
 )
 from supervisord_pidfd.core.exitstatus import Cause, Exited, ExitStatus, Signaled
-from supervisord_pidfd.core.lifecycle import EXIT_LIMIT, Phase, ServiceState, Wanted, is_ready
+from supervisord_pidfd.core.lifecycle import (
+    EXIT_LIMIT,
+    Held,
+    Phase,
+    ServiceState,
+    Wanted,
+    is_ready,
+)
 from supervisord_pidfd.core.notices import (
     ConfigUnreadable,
     DaemonHastened,
@@ -30,8 +37,9 @@ from supervisord_pidfd.core.notices import (
 from supervisord_pidfd.core.reload import ReloadPlan, plan_reload
 from supervisord_pidfd.core.spec import ServiceSpec, StopStep, SupervisorSpec
 from supervisord_pidfd.escapees import Identification
+from supervisord_pidfd.hands import Hands
 from supervisord_pidfd.orphans import Owner
-from supervisord_pidfd.service import Hands, Service
+from supervisord_pidfd.service import Service
 
 HASTEN_AFTER = 0.5
 """A second signal sooner than this is the same Ctrl-C, seen twice."""
@@ -103,11 +111,11 @@ class Supervisor:
         """Take how long it took to act on an exit."""
         self._outside.exit_handled(seconds)
 
-    def held(self, service: Service) -> str | None:
+    def held(self, service: Service) -> Held | None:
         """Name what a start has to wait for: a place among those that start at once."""
         limit = self.spec.start_concurrency
         if limit and self._starting >= limit and not service.internal:
-            return "start_concurrency"
+            return Held("start_concurrency")
         return None
 
     def changed(self, service: Service, before: ServiceState) -> None:

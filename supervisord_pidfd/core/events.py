@@ -155,12 +155,25 @@ Event = (
     StartRequested
     | StopRequested
     | RestartRequested
+    | ReloadRequested
+    | FailRequested
     | ResetRequested
     | KillRequested
     | GateOpened
     | Spawned
     | Executed
     | SpawnFailed
+    | HookEnded
+    | BecameReady
+    | ReadinessLost
+    | ReloadBegan
+    | TimeoutExtended
+    | WatchdogPinged
+    | WatchdogTriggered
+    | WatchdogChanged
+    | AttemptsForgiven
+    | CheckChanged
+    | MainPidChanged
     | ProcessExited
     | ScopeEmptied
     | DeadlinePassed

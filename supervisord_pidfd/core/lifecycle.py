@@ -33,12 +33,21 @@ from typing import Any, NamedTuple
 from supervisord_pidfd.core.actions import Action, EndDaemon, Signal, Spawn
 from supervisord_pidfd.core.backoff import delay_before
 from supervisord_pidfd.core.events import (
+    AttemptsForgiven,
+    BecameReady,
+    CheckChanged,
     DeadlinePassed,
     Event,
     Executed,
+    FailRequested,
     GateOpened,
+    HookEnded,
     KillRequested,
+    MainPidChanged,
     ProcessExited,
+    ReadinessLost,
+    ReloadBegan,
+    ReloadRequested,
     ResetRequested,
     RestartRequested,
     ScopeEmptied,
@@ -46,6 +55,10 @@ from supervisord_pidfd.core.events import (
     SpawnFailed,
     StartRequested,
     StopRequested,
+    TimeoutExtended,
+    WatchdogChanged,
+    WatchdogPinged,
+    WatchdogTriggered,
 )
 from supervisord_pidfd.core.exitstatus import (
     ASKED_FOR,
@@ -82,7 +95,7 @@ from supervisord_pidfd.core.restart import (
     wants_restart,
     within_limit,
 )
-from supervisord_pidfd.core.spec import LimitAction, Scope, ServiceSpec, ServiceType
+from supervisord_pidfd.core.spec import LimitAction, ReadyKind, Scope, ServiceSpec, ServiceType
 from supervisord_pidfd.errors import ImpossibleEventError
 
 SIGKILL = 9
@@ -93,6 +106,9 @@ HOST_FAULT_DELAY = 0.1
 
 HOST_FAULTS = frozenset({"EAGAIN", "ENOMEM", "EMFILE", "ENFILE"})
 """Spawn errors of the host: always tried again, never counted against the service."""
+
+_READY_BY_ITSELF = frozenset({ReadyKind.EXECUTED, ReadyKind.DELAY})
+"""Ways to be ready that nobody has to tell."""
 
 EXIT_LIMIT = 10
 EXIT_NOT_FOUND, EXIT_NOT_EXECUTABLE, EXIT_SPAWN_ERROR = 127, 126, 125
@@ -109,6 +125,13 @@ class Phase(enum.StrEnum):
     BACKOFF = "backoff"
     EXITED = "exited"
     FAILED = "failed"
+
+
+class Held(NamedTuple):
+    """Say what a start has to wait for: a service or a limit, and the condition if it has one."""
+
+    on: str
+    condition: str | None = None
 
 
 class Wanted(enum.StrEnum):
@@ -143,6 +166,12 @@ class _Members(NamedTuple):
     started_at: float | None = None
     ready_at: float | None = None
     last_exit: End | None = None
+    # the run
+    executed: bool = False
+    way: str | None = None
+    reloading: bool = False
+    checked: tuple[str, ...] = ()
+    failing: tuple[str, ...] = ()
     # stopping
     stop_cause: Cause | None = None
     stop_by: str = ""
@@ -194,6 +223,14 @@ _MOMENTS = slice(_INDEX["start_by"], len(_INDEX))
 _NO_MOMENTS = [math.inf] * (len(_INDEX) - _MOMENTS.start)
 _new = tuple.__new__
 
+NO_RUN: dict[str, Any] = {
+    "executed": False,
+    "way": None,
+    "reloading": False,
+    "checked": (),
+    "failing": (),
+}
+
 NO_STOP = {
     "stop_cause": None,
     "start_queued": False,
@@ -211,7 +248,7 @@ class At(NamedTuple):
     state: ServiceState
     now: float
     roll: float
-    held: str | None
+    held: "Held | None"
 
     def become(self, phase: Phase, **changes: Any) -> ServiceState:
         """Enter a phase: its moments are those named in `changes`, all others end."""
@@ -235,7 +272,7 @@ class At(NamedTuple):
 
     def settle(self, phase: Phase, **changes: Any) -> ServiceState:
         """Enter a phase that has no process, and forget the stop that led there."""
-        return self.become(phase, **(NO_STOP | changes))
+        return self.become(phase, **(NO_RUN | NO_STOP | changes))
 
 
 class Step(NamedTuple):
@@ -255,7 +292,7 @@ def step(  # noqa: PLR0913, PLR0917 - these six are all that a rule may know
     event: Event,
     now: float,
     roll: float,
-    held: str | None = None,
+    held: Held | None = None,
 ) -> Step:
     """Apply one event.
 
@@ -283,9 +320,24 @@ def phase_told(notices: tuple[Any, ...]) -> Any:
 
 def is_ready(spec: ServiceSpec, state: ServiceState) -> bool:
     """Tell whether the service is ready, as `status` and the metrics mean it."""
-    return state.phase is Phase.RUNNING or (
-        state.phase is Phase.EXITED and spec.type is ServiceType.ONESHOT
-    )
+    if state.phase is Phase.RUNNING:
+        return not state.reloading and not (state.failing and _fails(spec, state))
+    return state.phase is Phase.EXITED and spec.type is ServiceType.ONESHOT
+
+
+def health_of(spec: ServiceSpec, state: ServiceState) -> str:
+    """Tell the health: `none` without checks, `unknown` until each has its verdict."""
+    if not spec.checks:
+        return "none"
+    if _fails(spec, state):
+        return "unhealthy"
+    all_checked = all(check.name in state.checked for check in spec.checks)
+    return "healthy" if all_checked else "unknown"
+
+
+def _fails(spec: ServiceSpec, state: ServiceState) -> bool:
+    """Tell whether a check fails that the service still has."""
+    return any(check.name in state.failing for check in spec.checks)
 
 
 def daemon_code(end: End) -> int:
@@ -324,10 +376,12 @@ def _start_if_open(at: At, _event: object = None) -> Step:
     return _spawn(at)
 
 
-def _wait(at: At, held: str) -> Step:
+def _wait(at: At, held: Held) -> Step:
     if at.state.phase is Phase.WAITING:
         return Step(at.state)
-    return Step(at.settle(Phase.WAITING, pid=None), notices=(ServiceWaiting(held, None),))
+    return Step(
+        at.settle(Phase.WAITING, pid=None), notices=(ServiceWaiting(held.on, held.condition),)
+    )
 
 
 def _start_while_waiting(at: At, _event: StartRequested | RestartRequested) -> Step:
@@ -355,11 +409,20 @@ def _spawned(at: At, event: Spawned) -> Step:
 
 
 def _executed(at: At, _event: Executed) -> Step:
-    if at.spec.type is ServiceType.ONESHOT:
-        return Step(at.state)
-    if at.spec.ready.delay > 0:
-        return Step(at.state._replace(ready_at_due=at.now + at.spec.ready.delay))
-    return _ready(at, "executed")
+    state = at.state._replace(executed=True)
+    if state.way is not None:  # it was quicker to say so than we were to learn of its start
+        return _ready(at._replace(state=state), state.way)
+    if at.spec.type is ServiceType.SIMPLE and at.spec.ready.kind in _READY_BY_ITSELF:
+        if at.spec.ready.delay <= 0:
+            return _ready(at._replace(state=state), "executed")
+        state = state._replace(ready_at_due=at.now + at.spec.ready.delay)
+    return Step(state)
+
+
+def _became_ready(at: At, event: BecameReady) -> Step:
+    if at.state.executed:
+        return _ready(at, event.way)
+    return Step(at.state._replace(way=event.way) if at.state.has_process else at.state)
 
 
 def _ready(at: At, way: str) -> Step:
@@ -375,6 +438,16 @@ def _starting_deadline(at: At, _event: DeadlinePassed) -> Step:
         timed_out = ServiceStartTimedOut(at.spec.start_timeout)
         return _stop_for_timeout(at, timed_out)
     return _running_deadline(at, _event)
+
+
+def _check_changed(at: At, event: CheckChanged) -> Step:
+    """Note a verdict; what follows it, the spec of the check says."""
+    state = at.state
+    failing = tuple(name for name in state.failing if name != event.check)
+    if not event.healthy:
+        failing = (*failing, event.check)
+    checked = state.checked if event.check in state.checked else (*state.checked, event.check)
+    return Step(state._replace(failing=failing, checked=checked))
 
 
 def _running_deadline(at: At, _event: DeadlinePassed) -> Step:
@@ -689,7 +762,17 @@ PHASE_NOTICES = frozenset(
 """A step that changes the phase has one of these; its last one tells the change. An exit comes
 before what follows from it, so it tells the change only where the service stays `exited`."""
 
-_RESTING: dict[type, Rule] = {
+_TOLD_BESIDE: dict[type, Rule] = dict.fromkeys(
+    (
+        BecameReady, ReadinessLost, ReloadBegan, TimeoutExtended, WatchdogPinged,
+        WatchdogTriggered, WatchdogChanged, AttemptsForgiven, CheckChanged, MainPidChanged,
+        HookEnded, ReloadRequested, FailRequested,
+    ),
+    _ignore,
+)  # fmt: skip
+"""What is told by others than the process itself may come late: after the end, or the order."""
+
+_RESTING: dict[type, Rule] = _TOLD_BESIDE | {
     StartRequested: _start,
     StopRequested: _ignore,
     RestartRequested: _start,
@@ -711,7 +794,9 @@ TABLE: dict[Phase, dict[type, Rule]] = {
         KillRequested: _never_start,
         GateOpened: _start_if_open,
     },
-    Phase.STARTING: {
+    Phase.STARTING: _TOLD_BESIDE
+    | {
+        BecameReady: _became_ready,
         StartRequested: _ignore,
         StopRequested: _stop,
         RestartRequested: _restart,
@@ -725,7 +810,9 @@ TABLE: dict[Phase, dict[type, Rule]] = {
         ScopeEmptied: _ignore,
         DeadlinePassed: _starting_deadline,
     },
-    Phase.RUNNING: {
+    Phase.RUNNING: _TOLD_BESIDE
+    | {
+        CheckChanged: _check_changed,
         StartRequested: _ignore,
         StopRequested: _stop,
         RestartRequested: _restart,
@@ -736,7 +823,8 @@ TABLE: dict[Phase, dict[type, Rule]] = {
         ScopeEmptied: _ignore,
         DeadlinePassed: _running_deadline,
     },
-    Phase.STOPPING: {
+    Phase.STOPPING: _TOLD_BESIDE
+    | {
         StartRequested: _start_while_stopping,
         StopRequested: _stop_while_stopping,
         RestartRequested: _start_while_stopping,

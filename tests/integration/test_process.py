@@ -13,12 +13,23 @@ import pytest
 from supervisord_pidfd import sysabi
 from supervisord_pidfd.core.exitstatus import Exited, Signaled
 from supervisord_pidfd.core.spec import Identity, Output, ResourceLimit, StartFault
-from supervisord_pidfd.process import Recipe, SpawnError, environment_of, read_report
+from supervisord_pidfd.process import (
+    PASSED_FD,
+    Provision,
+    Recipe,
+    SpawnError,
+    environment_of,
+    read_report,
+)
 from supervisord_pidfd.signals import IGNORED, RTMIN
 from tests.support.world import DEADLINE_S, SH, World, program, specify, wait_dead
 
 NOBODY = Identity(65534, 65533, (65532, 65531), "nobody", "/nonexistent", "/bin/false")
 AS_ROOT = pytest.mark.root
+
+
+def passing(fd):
+    return Provision(descriptors=((PASSED_FD, fd),))
 
 
 @pytest.fixture
@@ -42,7 +53,7 @@ class Stage:
 
     def attempt(self, *argv, **members):
         """Start; return what stood in the way, or how the program ended."""
-        recipe = Recipe(specify(*argv, **members), self.world.host, self.world.announce)
+        recipe = Recipe(specify(*argv, **members), self.world.host, passing(self.world.announce))
         try:
             launched = recipe.spawn(1)
         except SpawnError as error:
@@ -322,7 +333,7 @@ def test_a_channel_may_already_have_the_number_it_is_given_under(world, fast):
     saved = os.dup(3) if spare != 3 else None
     os.dup2(world.announce, 3, inheritable=False)
     try:
-        recipe = Recipe(specify(SH, "-c", "echo here >&3", fast=fast), world.host, 3)
+        recipe = Recipe(specify(SH, "-c", "echo here >&3", fast=fast), world.host, passing(3))
         launched = recipe.spawn(1)
     finally:
         if saved is not None:
@@ -502,11 +513,12 @@ def test_the_parents_death_is_told_to_the_service(world):
     code = (
         f"import os, sys, signal; sys.path.insert(0, {str(Path(sysabi.__file__).parents[1])!r})\n"
         "from supervisord_pidfd.core.spec import ServiceSpec\n"
-        "from supervisord_pidfd.process import Host, Recipe\n"
+        "from supervisord_pidfd.process import Host, Provision, Recipe\n"
         f"spec = ServiceSpec('test', {program('linger')!r}, program={sys.executable!r},\n"
         "    parent_death_signal=signal.SIGUSR2)\n"
         "null = os.open('/dev/null', os.O_RDWR)\n"
-        "Recipe(spec, Host(dict(os.environ), null, 64, 4096), 3).spawn(1)\n"
+        "given = Provision(descriptors=((3, 3),))\n"
+        "Recipe(spec, Host(dict(os.environ), null, 64, 4096), given).spawn(1)\n"
         "signal.pause()\n"
     )
     between = world.spawn(sys.executable, "-I", "-c", code)
@@ -566,7 +578,9 @@ def test_the_environment_arrives_with_every_byte(stage, fast):
 
 def test_the_run_is_counted_in_the_environment(world, fast):
     recipe = Recipe(
-        specify(SH, "-c", "echo $SUPERVISORD_RUN >&3", fast=fast), world.host, world.announce
+        specify(SH, "-c", "echo $SUPERVISORD_RUN >&3", fast=fast),
+        world.host,
+        passing(world.announce),
     )
     for run in (1, 2, 77):
         launched = recipe.spawn(run)

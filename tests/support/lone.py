@@ -5,7 +5,9 @@ from typing import Any
 from supervisord_pidfd.core.events import StartRequested, StopRequested
 from supervisord_pidfd.core.lifecycle import Phase, ServiceState
 from supervisord_pidfd.core.spec import BackoffSpec, RestartPolicy, ServiceSpec, StartLimitSpec
-from supervisord_pidfd.service import Hands, Service
+from supervisord_pidfd.hands import Hands
+from supervisord_pidfd.process import PASSED_FD, Provision
+from supervisord_pidfd.service import Service
 from tests.support.world import World
 
 AT_ONCE = BackoffSpec(delay=0.0, jitter=0.0)
@@ -22,6 +24,32 @@ def restarting(name: str, argv: tuple[str, ...], **members: Any) -> ServiceSpec:
     return ServiceSpec(name, argv, **members)
 
 
+class Announcing:
+    """Give each run the world's announcements as its descriptor 3."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def prepare(self, run: int) -> Provision:  # noqa: ARG002
+        """Give the write end."""
+        return Provision(descriptors=((PASSED_FD, self._world.announce),))
+
+    def handed_over(self) -> None:
+        """Keep the descriptor: it is the world's."""
+
+    def catch_up(self) -> None:
+        """Tests read what is announced themselves."""
+
+    def follow(self, before: ServiceState, after: ServiceState) -> None:
+        """Nothing depends on the state."""
+
+    def use(self, spec: ServiceSpec) -> None:
+        """Nothing depends on the spec."""
+
+    def close(self) -> None:
+        """Nothing is owned."""
+
+
 class Lone:
     """Own one service in a world; `told` are the names of its notices, newest last, if kept."""
 
@@ -32,7 +60,7 @@ class Lone:
         self.told: list[str] = []
         self._keep = keep
         hands = Hands(world.loop, world.reaper, world.orphans, world.host)
-        self.service = Service(spec, hands, self, self if announces else None)
+        self.service = Service(spec, hands, self, (Announcing(world),) if announces else ())
 
     @property
     def state(self) -> ServiceState:
@@ -47,15 +75,6 @@ class Lone:
         """Ask for a stop and wait until nothing is left."""
         self.service.post(StopRequested("operator"))
         self.world.turn_until(lambda: self.state.phase in {Phase.STOPPED, Phase.FAILED})
-
-    # -- a channel to announce itself by ------------------------------------------------------
-
-    def open(self) -> int:
-        """Give the next process the world's announcements."""
-        return self.world.announce
-
-    def handed_over(self) -> None:
-        """Keep the descriptor: it is the world's."""
 
     # -- what the service needs ---------------------------------------------------------------
 

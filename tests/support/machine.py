@@ -3,7 +3,7 @@
 from typing import Any
 
 from supervisord_pidfd.core.events import DeadlinePassed, Event, Executed, Spawned, StartRequested
-from supervisord_pidfd.core.lifecycle import Phase, ServiceState, step
+from supervisord_pidfd.core.lifecycle import Held, Phase, ServiceState, step
 from supervisord_pidfd.core.spec import ServiceSpec
 
 PID = 4117
@@ -29,7 +29,7 @@ class Machine:
         self.state = ServiceState()
         self.now = 1000.0
         self.roll = roll
-        self.held: str | None = None
+        self.held: Held | None = None
         self.actions: list[Any] = []
         self.notices: list[Any] = []
         self.phases = [Phase.STOPPED]

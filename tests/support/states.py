@@ -14,12 +14,21 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from supervisord_pidfd.core.events import (
+    AttemptsForgiven,
+    BecameReady,
+    CheckChanged,
     DeadlinePassed,
     Event,
     Executed,
+    FailRequested,
     GateOpened,
+    HookEnded,
     KillRequested,
+    MainPidChanged,
     ProcessExited,
+    ReadinessLost,
+    ReloadBegan,
+    ReloadRequested,
     ResetRequested,
     RestartRequested,
     ScopeEmptied,
@@ -27,10 +36,16 @@ from supervisord_pidfd.core.events import (
     SpawnFailed,
     StartRequested,
     StopRequested,
+    TimeoutExtended,
+    WatchdogChanged,
+    WatchdogPinged,
+    WatchdogTriggered,
 )
 from supervisord_pidfd.core.exitstatus import Exited, Usage
-from supervisord_pidfd.core.lifecycle import TABLE, Phase, ServiceState, step
+from supervisord_pidfd.core.lifecycle import TABLE, Held, Phase, ServiceState, step
 from supervisord_pidfd.core.spec import (
+    CheckAction,
+    Hook,
     ReadyKind,
     ReadySpec,
     RestartPolicy,
@@ -51,6 +66,19 @@ PHASES = {
     Phase.EXITED: "ended cleanly and stays down",
     Phase.FAILED: "ended badly and stays down until `reset`, `start` or `restart`",
 }
+_NO_MOVE: dict[type, tuple[str, str]] = {
+    ReloadRequested: ("reload", "a command"),
+    FailRequested: ("fail", "a limit over several services"),
+    HookEnded: ("hook ended", "a command beside the main process is over"),
+    ReadinessLost: ("readiness lost", "it closed its readiness descriptor without a word"),
+    ReloadBegan: ("reload began", "RELOADING=1"),
+    TimeoutExtended: ("timeout extended", "EXTEND_TIMEOUT_USEC"),
+    WatchdogPinged: ("watchdog pinged", "WATCHDOG=1"),
+    WatchdogTriggered: ("watchdog triggered", "WATCHDOG=trigger"),
+    WatchdogChanged: ("watchdog changed", "WATCHDOG_USEC"),
+    AttemptsForgiven: ("attempts forgiven", "RESTART_RESET=1"),
+    MainPidChanged: ("main pid changed", "MAINPID"),
+}
 EVENTS: dict[type, tuple[str, str]] = {
     StartRequested: ("start", "a command, the configuration"),
     StopRequested: ("stop", "a command, the configuration, the shutdown"),
@@ -63,6 +91,9 @@ EVENTS: dict[type, tuple[str, str]] = {
     SpawnFailed: ("spawn failed", "the start ended before that"),
     ProcessExited: ("process exited", "the main process ended"),
     ScopeEmptied: ("scope emptied", "the last of its scope ended after it"),
+    BecameReady: ("became ready", "it said, or a probe found, that it is ready"),
+    CheckChanged: ("check changed", "a health check has crossed its threshold"),
+    **_NO_MOVE,
     DeadlinePassed: ("deadline", "the earliest moment of the state has come"),
 }
 
@@ -87,6 +118,19 @@ _AT_ANY_TIME: tuple[Event, ...] = (
     GateOpened(),
     ScopeEmptied(),
     DeadlinePassed(),
+    ReloadRequested("operator:0"),
+    FailRequested("group_limit"),
+    HookEnded(Hook.PRE_START, ok=True),
+    BecameReady("notify"),
+    ReadinessLost(),
+    ReloadBegan(),
+    TimeoutExtended(1.0),
+    WatchdogPinged(),
+    WatchdogTriggered(),
+    WatchdogChanged(1.0),
+    AttemptsForgiven(),
+    CheckChanged("live", healthy=True, action=CheckAction.NONE),
+    MainPidChanged(2),
 )
 
 Moves = dict[tuple[Phase, type], set[Phase]]
@@ -104,8 +148,9 @@ class _Place(NamedTuple):
         state = self.state
         moments = (state.start_by, state.ready_at_due, state.max_run_by, state.kill_by)
         return (
-            self.spec.name, self.executed, state.phase, state.wanted, state.pid, state.stop_cause,
-            state.start_queued, state.step, state.forced, state.unkillable, state.ended,
+            self.spec.name, self.executed, state.way, state.failing, state.checked, state.phase,
+            state.wanted, state.pid, state.stop_cause, state.start_queued, state.step,
+            state.forced, state.unkillable, state.ended,
             bool(state.attempt), bool(state.starts), *map(math.isfinite, moments),
         )  # fmt: skip
 
@@ -118,7 +163,7 @@ def explore() -> Moves:
     while places:
         place = places.popleft()
         for event in _possible(place):
-            for held in (None, "start_concurrency"):
+            for held in (None, Held("start_concurrency")):
                 following = _follow(place, event, held)
                 moves[place.state.phase, type(event)].add(following.state.phase)
                 if following.key() not in known:
@@ -145,7 +190,7 @@ def _possible(place: _Place) -> Iterator[Event]:
         yield SpawnFailed("exec", "/bin/a", "ENOENT")
 
 
-def _follow(place: _Place, event: Event, held: str | None) -> _Place:
+def _follow(place: _Place, event: Event, held: Held | None) -> _Place:
     now = place.state.deadline if isinstance(event, DeadlinePassed) else place.state.since
     if not math.isfinite(now):
         now = place.state.since

@@ -21,7 +21,7 @@ from supervisord_pidfd.core.exitstatus import ExitStatus, Usage
 from supervisord_pidfd.core.spec import ServiceSpec
 from supervisord_pidfd.loop import Loop, Priority
 from supervisord_pidfd.orphans import Orphans
-from supervisord_pidfd.process import Host, Launched, Recipe
+from supervisord_pidfd.process import PASSED_FD, Host, Launched, Provision, Recipe
 from supervisord_pidfd.reaper import Child, Hooks, make_reaper
 from supervisord_pidfd.signals import HELD, ChildrenInbox, SignalInbox
 
@@ -117,7 +117,8 @@ class World:
 
     def launch(self, *argv: str, **members: Any) -> Launched:
         """Spawn without watching."""
-        return Recipe(specify(*argv, **members), self.host, self.announce).spawn(1)
+        given = Provision(descriptors=((PASSED_FD, self.announce),))
+        return Recipe(specify(*argv, **members), self.host, given).spawn(1)
 
     def watch(self, pid: int, *, leads_group: bool = True, floor_rss: int = 0) -> Child:
         """Have the reaper watch a child; its end is added to `exits`, its handle released."""

@@ -170,7 +170,7 @@ def test_whom_it_holds_up_what_changed_and_which_check_fails_are_told():
         Phase.RUNNING,
         blocks=(("report", "requires"),),
         applied=Applied(4000.0, "operator:0", "restart", ("command",), "w.toml", 4),
-        failing=(("live", "connection refused"),),
+        failed_checks=(("live", "connection refused"),),
         pending=True,
     )
 

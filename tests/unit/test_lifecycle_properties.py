@@ -39,6 +39,7 @@ from supervisord_pidfd.core.exitstatus import Cause, Ends, Exited, Signaled, Unk
 from supervisord_pidfd.core.lifecycle import (
     PHASE_NOTICES,
     TABLE,
+    Held,
     Phase,
     ServiceState,
     Wanted,
@@ -420,7 +421,7 @@ class Lifecycle(RuleBasedStateMachine):
     def hasten(self):
         self.shell.post(KillRequested())
 
-    @rule(held=st.sampled_from([None, None, "start_concurrency"]))
+    @rule(held=st.sampled_from([None, None, Held("start_concurrency")]))
     def gate(self, held):
         self.shell.held = held
         self.shell.post(GateOpened())

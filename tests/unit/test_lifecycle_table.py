@@ -24,10 +24,12 @@ from supervisord_pidfd.core.exitstatus import Cause, Ends, Exited, Signaled, Unk
 from supervisord_pidfd.core.lifecycle import (
     TABLE,
     End,
+    Held,
     Phase,
     ServiceState,
     Wanted,
     daemon_code,
+    health_of,
     is_ready,
     phase_told,
     step,
@@ -53,6 +55,10 @@ from supervisord_pidfd.core.notices import (
 )
 from supervisord_pidfd.core.spec import (
     BackoffSpec,
+    CheckAction,
+    CheckKind,
+    CheckSpec,
+    Hook,
     LimitAction,
     ReadyKind,
     ReadySpec,
@@ -1008,7 +1014,7 @@ def test_what_waits_for_its_start_is_never_started_after_a_hastened_shutdown():
 
 def held():
     machine = Machine()
-    machine.held = "start_concurrency"
+    machine.held = Held("start_concurrency")
     return machine.post(START)
 
 
@@ -1043,7 +1049,7 @@ def test_a_stop_while_waiting_is_at_once(event, by):
 
 def test_a_restart_that_is_held_after_its_stop_waits_without_a_trace_of_it():
     machine = Machine().up()
-    machine.held = "start_concurrency"
+    machine.held = Held("start_concurrency")
     machine.post(RESTART, ended(0, scope_empty=False), START, ScopeEmptied())
 
     assert machine.phase is Phase.WAITING
@@ -1058,7 +1064,7 @@ def test_a_restart_that_is_held_after_its_stop_waits_without_a_trace_of_it():
 
 def test_an_automatic_restart_that_is_held_counts_when_it_starts():
     machine = Machine().up()
-    machine.held = "start_concurrency"
+    machine.held = Held("start_concurrency")
     machine.post(ended(1)).wait(0)
     assert (machine.phase, machine.state.starts) == (Phase.WAITING, ())
 
@@ -1072,7 +1078,7 @@ def test_an_automatic_restart_that_is_held_counts_when_it_starts():
 @pytest.mark.parametrize("command", [START, RESTART])
 def test_a_start_by_command_makes_a_held_restart_one_by_command(command):
     machine = Machine().up()
-    machine.held = "start_concurrency"
+    machine.held = Held("start_concurrency")
     machine.post(ended(1)).wait(0).post(command)
     machine.held = None
     machine.post(GateOpened())
@@ -1214,6 +1220,71 @@ def test_a_critical_service_that_cannot_start_gives_the_code_of_its_stage():
     assert machine.actions == [Spawn(), EndDaemon(127)]
 
 
+# -- readiness and health told from beside --------------------------------------------------------
+
+NOTIFY = {"type": ServiceType.NOTIFY}
+LIVE = CheckSpec("live", CheckKind.TCP, "127.0.0.1:80")
+
+
+def verdict(*, healthy):
+    return events.CheckChanged("live", healthy, CheckAction.NONE)
+
+
+def test_a_notify_service_is_ready_when_it_says_so():
+    machine = Machine(web(**NOTIFY)).up()
+    assert machine.phase is Phase.STARTING
+
+    machine.post(events.BecameReady("notify"))
+
+    assert machine.phase is Phase.RUNNING
+    assert machine.told(ServiceReady) == [ServiceReady("notify", 0.0)]
+
+
+def test_a_probe_makes_ready_and_nothing_else_does():
+    machine = Machine(web(ready=ReadySpec(ReadyKind.TCP, target="127.0.0.1:80"))).up()
+    assert machine.phase is Phase.STARTING
+
+    assert machine.post(events.BecameReady("tcp")).phase is Phase.RUNNING
+
+
+def test_word_of_readiness_that_overtakes_the_news_of_the_start_is_kept():
+    machine = Machine(web(**NOTIFY)).post(START, Spawned(PID, 0.0), events.BecameReady("notify"))
+    assert machine.phase is Phase.STARTING
+
+    assert machine.post(Executed()).told(ServiceReady) == [ServiceReady("notify", 0.0)]
+
+
+def test_word_of_readiness_before_there_is_a_process_is_too_late_for_the_last_one():
+    assert Machine().post(START, events.BecameReady("notify")).phase is Phase.STARTING
+
+
+def test_a_failing_check_takes_readiness_away_and_a_good_one_gives_it_back():
+    machine = Machine(web(checks=(LIVE,))).up()
+    assert health_of(machine.spec, machine.state) == "unknown"
+    assert is_ready(machine.spec, machine.state)
+
+    machine.post(verdict(healthy=False))
+    assert health_of(machine.spec, machine.state) == "unhealthy"
+    assert not is_ready(machine.spec, machine.state)
+
+    machine.post(verdict(healthy=True))
+    assert health_of(machine.spec, machine.state) == "healthy"
+    assert is_ready(machine.spec, machine.state)
+
+
+def test_a_check_that_the_service_no_longer_has_does_not_count():
+    machine = Machine(web(checks=(LIVE,))).up().post(verdict(healthy=False))
+
+    assert is_ready(web(), machine.state)
+    assert health_of(web(), machine.state) == "none"
+
+
+def test_verdicts_end_with_their_run():
+    machine = Machine(web(checks=(LIVE,))).up().post(verdict(healthy=False), ended(1))
+
+    assert (machine.state.failing, machine.state.checked) == ((), ())
+
+
 # -- the table itself -----------------------------------------------------------------------------
 
 EVENTS = {
@@ -1229,6 +1300,19 @@ EVENTS = {
     ProcessExited: ended(1),
     ScopeEmptied: ScopeEmptied(),
     DeadlinePassed: DeadlinePassed(),
+    events.ReloadRequested: events.ReloadRequested("operator:0"),
+    events.FailRequested: events.FailRequested("group_limit"),
+    events.HookEnded: events.HookEnded(Hook.PRE_START, ok=True),
+    events.BecameReady: events.BecameReady("notify"),
+    events.ReadinessLost: events.ReadinessLost(),
+    events.ReloadBegan: events.ReloadBegan(),
+    events.TimeoutExtended: events.TimeoutExtended(1.0),
+    events.WatchdogPinged: events.WatchdogPinged(),
+    events.WatchdogTriggered: events.WatchdogTriggered(),
+    events.WatchdogChanged: events.WatchdogChanged(1.0),
+    events.AttemptsForgiven: events.AttemptsForgiven(),
+    events.CheckChanged: events.CheckChanged("live", healthy=False, action=CheckAction.NONE),
+    events.MainPidChanged: events.MainPidChanged(PID + 1),
 }
 STATES = {
     Phase.STOPPED: Machine(),
@@ -1244,7 +1328,12 @@ PAIRS = [
     pytest.param(phase, kind, id=f"{phase}-{kind.__name__}") for phase in Phase for kind in EVENTS
 ]
 COMMANDS = {StartRequested, StopRequested, RestartRequested, ResetRequested, KillRequested}
-HINTS = {GateOpened, ScopeEmptied, DeadlinePassed}
+HINTS = {
+    GateOpened, ScopeEmptied, DeadlinePassed, events.ReloadRequested, events.FailRequested,
+    events.HookEnded, events.BecameReady, events.ReadinessLost, events.ReloadBegan,
+    events.TimeoutExtended, events.WatchdogPinged, events.WatchdogTriggered,
+    events.WatchdogChanged, events.AttemptsForgiven, events.CheckChanged, events.MainPidChanged,
+}  # fmt: skip
 PROCESS = {
     Phase.STARTING: {Spawned, Executed, SpawnFailed, ProcessExited},
     Phase.RUNNING: {ProcessExited},
