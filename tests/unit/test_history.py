@@ -1,5 +1,7 @@
 """The last runs of a service, folded from what its machine told."""
 
+import tracemalloc
+
 import pytest
 
 from supervisord_pidfd.core.events import (
@@ -13,9 +15,18 @@ from supervisord_pidfd.core.events import (
     StopRequested,
 )
 from supervisord_pidfd.core.exitstatus import Exited, Signaled, Unknown, Usage
-from supervisord_pidfd.core.history import History
+from supervisord_pidfd.core.history import SHARED_MAX, History
 from supervisord_pidfd.core.lifecycle import phase_told
-from supervisord_pidfd.core.notices import DaemonReady, ServiceReady, ServiceSpawned, Told
+from supervisord_pidfd.core.notices import (
+    DaemonReady,
+    ServiceExited,
+    ServiceReady,
+    ServiceRestartScheduled,
+    ServiceSpawned,
+    ServiceSpawnFailed,
+    ServiceStarting,
+    Told,
+)
 from supervisord_pidfd.core.spec import RestartPolicy, StartLimitSpec
 from tests.support.machine import Machine, web
 
@@ -182,6 +193,96 @@ def test_only_the_last_runs_are_kept():
     assert [run.run for run in teller.history.runs("web")] == [4, 5, 6]
     teller.history.resize(2)
     assert [run.run for run in teller.history.runs("web")] == [5, 6]
+
+
+def as_plain(run):
+    return {name: getattr(run, name) for name in run.__slots__}
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        BAD,
+        ProcessExited(Exited(0), USED),
+        ProcessExited(Signaled(11, core=True), Usage()),
+        ProcessExited(Signaled(9), USED),
+        ProcessExited(Unknown("lost"), USED),
+    ],
+)
+def test_a_run_that_others_followed_is_told_as_it_was(end):
+    teller = Teller(web(restart=RestartPolicy.ALWAYS)).up().wait(3).post(end)
+    before = as_plain(teller.last)
+    teller.post(DeadlinePassed())
+
+    assert as_plain(teller.history.runs("web")[0]) == before
+    assert len(teller.history.runs("web")) == 2
+
+
+def test_a_start_that_failed_is_told_as_it_was_after_the_next():
+    failed = SpawnFailed("exec", "/srv/web", "ENOENT")
+    teller = Teller().post(StartRequested("config")).post(failed)
+    before = as_plain(teller.last)
+    teller.post(DeadlinePassed())
+
+    assert as_plain(teller.history.runs("web")[0]) == before
+    assert len(teller.history.runs("web")) == 2
+
+
+def test_a_run_whose_end_nobody_told_keeps_what_is_known_of_it():
+    history = History(10, str)
+    for run in (1, 2):
+        history.take(float(run), Told(ServiceStarting(run), "web", None, run, None))
+    first, second = history.runs("web")
+
+    assert (first.run, first.end, first.pid, first.next) == (1, None, None, "restart")
+    assert second.next is None
+
+
+def test_the_run_under_way_is_known_even_where_none_are_to_be_kept():
+    teller = Teller(size=0).up().post(RestartRequested("operator:0"), BAD)
+
+    assert [run.run for run in teller.history.runs("web")] == [2]
+    teller.history.resize(1)
+    assert [run.run for run in teller.history.runs("web")] == [2]
+
+
+def crash(history, service, run):
+    """Tell one whole run as a crashing service has it."""
+    about = (service, None, run, 4000 + run)
+    history.take(run + 0.1, Told(ServiceStarting(1), *about))
+    history.take(run + 0.2, Told(ServiceSpawned(0.1), *about))
+    history.take(run + 0.3, Told(ServiceReady("executed", 0.1), *about))
+    exited = ServiceExited("exit_code", 1, None, False, False, "up", 0.5, 1 << 20, 0.1, 0.2)
+    history.take(run + 0.8, Told(exited, *about))
+    history.take(run + 0.8, Told(ServiceRestartScheduled("exit_code", 1, 10, 0.1), *about))
+
+
+def test_full_rings_of_a_hundred_services_take_less_than_a_megabyte():
+    history = History(100, lambda _name: "on-failure")
+    tracemalloc.start()
+    for service in range(100):
+        for run in range(130):
+            crash(history, f"s{service}", run)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert taken < 1e6
+    assert [run.run for run in history.runs("s7")] == list(range(30, 130))
+
+
+def test_what_runs_share_is_bounded_however_many_errors_there_were():
+    history = History(3, str)
+    for run in range(3000):
+        failed = ServiceSpawnFailed("exec", f"/srv/{run}", "ENOENT")
+        history.take(1.0, Told(ServiceStarting(1), "web", None, run, None))
+        history.take(1.0, Told(failed, "web", None, run, None))
+
+    assert len(history._shared) <= SHARED_MAX + 1
+    assert [run.end.subject for run in history.runs("web")] == [
+        "/srv/2997",
+        "/srv/2998",
+        "/srv/2999",
+    ]
 
 
 def test_a_service_that_is_gone_leaves_nothing():
