@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 from supervisord_pidfd import __version__, host, signals, sysabi
 from supervisord_pidfd.applying import Applying, Loader, Outcome
+from supervisord_pidfd.asker import Asker
+from supervisord_pidfd.attendance import Attendance
+from supervisord_pidfd.checks import Commands, Tools, needs_checker
 from supervisord_pidfd.clock import SystemClock
 from supervisord_pidfd.config import child as config_child
 from supervisord_pidfd.config import paths
@@ -43,6 +46,7 @@ from supervisord_pidfd.options import RunOptions
 from supervisord_pidfd.orphans import Orphans
 from supervisord_pidfd.process import Host, vfork_works
 from supervisord_pidfd.publisher import LogPipe, Publisher, StderrLines, as_text
+from supervisord_pidfd.readiness import Surroundings, make_directory
 from supervisord_pidfd.reaper import Hooks, make_reaper
 from supervisord_pidfd.supervisor import Outside, Supervisor
 
@@ -178,7 +182,9 @@ class Daemon:
         services = {service.name: service for service in reply.services}
         plan = supervisor.apply(services, reply.supervisor)
         if self._internals is not None:
-            self._internals.serve(reply.supervisor.metrics)
+            metrics = reply.supervisor.metrics
+            self._internals.serve(metrics)
+            self._internals.check(metrics.user, needed=needs_checker(services))
         self._applied(reply, outcome, plan)
 
     def _applied(self, reply: config_child.Reply, outcome: Outcome, plan: ReloadPlan) -> None:
@@ -227,7 +233,9 @@ class Daemon:
             vfork_works(),
         )
         hands = Hands(self._loop, self._reaper, self._orphans, base, host.resident_bytes())
-        supervisor = Supervisor(hands, self._outside(), spec, pid1=self._pid1)
+        asker = Asker(self._loop)
+        outside = self._outside()._replace(companions_of=self._attendance(hands, asker).of)
+        supervisor = Supervisor(hands, outside, spec, pid1=self._pid1)
         self._garbage.settle()
         file = reply.files[0] if reply.files else None
         services = {service.name: service for service in reply.services}
@@ -236,13 +244,26 @@ class Daemon:
         self._supervisor = supervisor
         self._applied(reply, outcome, ReloadPlan(add=tuple(services)))
         supervisor.start(services)
+        internals = Internals(hands, supervisor, self._publisher, self._features, asker)
+        self._internals = internals
+        internals.check(spec.metrics.user, needed=needs_checker(services))
         if self._log_pipe is not None:
             if reply.problems:
                 self._warn(reply)
-            self._internals = Internals(hands, supervisor, self._publisher, self._features)
-            self._internals.start_logger(self._log_pipe, spec.log_format)
-            self._internals.serve(spec.metrics)
+            internals.start_logger(self._log_pipe, spec.log_format)
+            internals.serve(spec.metrics)
         self._tell(DaemonReady(self._clock.now() - self._launch.begun))
+
+    def _attendance(self, hands: Hands, asker: Asker) -> Attendance:
+        """Say who stands beside services."""
+        directory = None
+        if self._runtime is not None:
+            try:
+                directory = make_directory(self._runtime.path)
+            except OSError as error:
+                self._tell(ControlUnavailable("notify", os.strerror(error.errno or 0)))
+        around = Surroundings(self._loop, directory, self._tally.heard, self._process.uid)
+        return Attendance(around, Tools(hands, asker, Commands(hands)))
 
     def _outside(self) -> Outside:
         return Outside(

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from supervisord_pidfd.core.exitstatus import Exited, Signaled
-from supervisord_pidfd.core.lifecycle import End, Phase, ServiceState, is_ready
+from supervisord_pidfd.core.lifecycle import End, Phase, ServiceState, health_of, is_ready
 from supervisord_pidfd.core.metrics import Tally
 from supervisord_pidfd.core.notices import GatewayListenFailed, GatewayListening, Told
 from supervisord_pidfd.core.spec import MetricsSpec, ServiceSpec, dump
@@ -246,6 +246,8 @@ def record_of(service: Service, tally: Tally) -> dict[str, Any]:
         "phase": state.phase.value,
         "wanted": state.wanted.value,
         "ready": is_ready(spec, state),
+        "health": health_of(spec, state),
+        "checks": [record.plain() for record in service.checks.values()],
         "pid": state.pid,
         "run": state.run,
         "since_ts": service.since_wall,

@@ -1,4 +1,4 @@
-"""The daemon's helpers: the logger and the gateway, supervised like any service."""
+"""The daemon's helpers: logger, gateway and checker, supervised like any service."""
 
 import os
 import signal
@@ -6,8 +6,9 @@ import sys
 from typing import Any
 
 from supervisord_pidfd import __version__, host
+from supervisord_pidfd.asker import Asker
 from supervisord_pidfd.core.events import RestartRequested, StartRequested, StopRequested
-from supervisord_pidfd.core.lifecycle import Phase
+from supervisord_pidfd.core.lifecycle import Phase, Wanted
 from supervisord_pidfd.core.spec import (
     MetricsSpec,
     RestartPolicy,
@@ -26,7 +27,7 @@ from supervisord_pidfd.supervisor import Supervisor
 from supervisord_pidfd.sysabi import Features
 
 STOP_TIMEOUT = 2.0
-LOGGER, GATEWAY = ":logger", ":gateway"
+LOGGER, GATEWAY, CHECKER = ":logger", ":gateway", ":checker"
 _HAVING_PROCESS = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING})
 
 
@@ -34,12 +35,18 @@ class Internals:
     """Start the helpers and talk to them. Owns the gateway's channel; borrows the log pipe."""
 
     def __init__(
-        self, hands: Hands, supervisor: Supervisor, publisher: Publisher, features: Features
+        self,
+        hands: Hands,
+        supervisor: Supervisor,
+        publisher: Publisher,
+        features: Features,
+        asker: Asker,
     ) -> None:
         self._hands = hands
         self._supervisor = supervisor
         self._publisher = publisher
         self._features = features
+        self._asker = asker
         self._feed: Feed | None = None
 
     # -- logger -----------------------------------------------------------------------------------
@@ -100,10 +107,25 @@ class Internals:
 
     def close(self) -> None:
         """End the conversation with the gateway."""
+        self._asker.close()
         if self._feed is not None:
             self._feed.close()
 
-    # -- what both need ---------------------------------------------------------------------------
+    # -- checker ----------------------------------------------------------------------------------
+
+    def check(self, user: str | None, *, needed: bool) -> None:
+        """Start or stop the checker, as it is needed; it runs as the gateway's user."""
+        self._asker.user = user
+        checker = self._supervisor.internals.get(CHECKER)
+        if checker is None:
+            if needed:
+                self._start(_helper(CHECKER, "checker"), self._asker)
+        elif not needed:
+            checker.post(StopRequested("config"))
+        elif checker.state.wanted is Wanted.DOWN:
+            checker.post(StartRequested("config"))
+
+    # -- what all need ---------------------------------------------------------------------------
 
     def _start(self, spec: ServiceSpec, channel: Companion) -> None:
         service = Service(spec, self._hands, self._supervisor, (channel,))

@@ -159,8 +159,10 @@ class Recipe:
         self.spec = spec
         self.host = host
         self.given = provision.descriptors
+        self.listens = any(name == "LISTEN_FDS" for name, _ in provision.environment)
         self.environment = environment_of(spec, host.environ) | dict(provision.environment)
         self.fast = host.may_vfork and _is_fast(spec) and _may_be_given_in_turn(self.given)
+        self.fast = self.fast and not self.listens  # LISTEN_PID is known to the child alone
         self._actions = _file_actions(spec, host, self.given)
         # As bytes, which posix_spawn takes as they are: it would encode each word at each start.
         self._argv = [os.fsencode(word) for word in spec.argv]
@@ -446,6 +448,8 @@ def _become(recipe: Recipe, given: Descriptors, report: int, at: _At) -> NoRetur
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     at.stage = Stage.EXEC
     os.write(report, _EXECUTED)
+    if recipe.listens:
+        recipe.environment["LISTEN_PID"] = str(os.getpid())
     _execute(spec, recipe.environment, at)
 
 

@@ -11,7 +11,8 @@ demand a spawn after all, what was started ahead is killed.
 import os
 import signal
 from collections import deque
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from supervisord_pidfd import procs
 from supervisord_pidfd.core import lifecycle
@@ -41,6 +42,9 @@ from supervisord_pidfd.loop import Priority
 from supervisord_pidfd.process import Launched, Provision, Recipe, SpawnError, read_report
 from supervisord_pidfd.reaper import Child
 from supervisord_pidfd.signals import name_of
+
+if TYPE_CHECKING:
+    from supervisord_pidfd.core.health import CheckRecord
 
 LONE_BATCH = 2
 """How many descriptors are ready when a single process has ended: its pidfd and SIGCHLD's.
@@ -118,6 +122,9 @@ class Companion(Protocol):
         ...
 
 
+CompanionsOf = Callable[["Service"], tuple[Companion, ...]]
+
+
 class _Ahead(NamedTuple):
     """Hold what came of starting a program, until the machine asks for it."""
 
@@ -143,6 +150,8 @@ class Service:
         self.pending: ServiceSpec | None = None
         self.status_text: str | None = None
         self._companions = companions
+        self._companions_of: CompanionsOf | None = None
+        self.checks: dict[str, CheckRecord] = {}
         self._hands = hands
         self._supervision = supervision
         self._queue: deque[Event] = deque()
@@ -194,6 +203,20 @@ class Service:
         self.status_text = text
         self.tell(ServiceStatusChanged(text))
         self._supervision.changed(self, self.state)
+
+    def touched(self) -> None:
+        """Take note that something that observers see has changed, beside the state."""
+        self._supervision.changed(self, self.state)
+
+    @property
+    def companions(self) -> tuple[Companion, ...]:
+        """Return who stands beside the process."""
+        return self._companions
+
+    def attend(self, companions_of: "CompanionsOf") -> None:
+        """Have companions, chosen now and again whenever the spec has changed."""
+        self._companions_of = companions_of
+        self._companions = companions_of(self)
 
     # -- events -----------------------------------------------------------------------------------
 
@@ -288,6 +311,8 @@ class Service:
         self._recipe = None
         for companion in self._companions:
             companion.use(spec)
+        if self._companions_of is not None:
+            self._companions = self._companions_of(self)
 
     def use_after_run(self, spec: ServiceSpec) -> None:
         """Change the spec when no process of the old one is left."""

@@ -39,7 +39,7 @@ from supervisord_pidfd.core.spec import ServiceSpec, StopStep, SupervisorSpec
 from supervisord_pidfd.escapees import Identification
 from supervisord_pidfd.hands import Hands
 from supervisord_pidfd.orphans import Owner
-from supervisord_pidfd.service import Service
+from supervisord_pidfd.service import CompanionsOf, Service
 
 HASTEN_AFTER = 0.5
 """A second signal sooner than this is the same Ctrl-C, seen twice."""
@@ -52,6 +52,7 @@ SHUTDOWN_TIMEOUT = 80.0
 SHUTDOWN_TIMEOUT_PID1 = 8.0
 KILL_RESERVE = 2.0
 
+_ENDING_FIRST = (":gateway", ":checker")
 _ACTIVE = frozenset({Phase.WAITING, Phase.STARTING, Phase.RUNNING, Phase.STOPPING, Phase.BACKOFF})
 _WITH_PROCESSES = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING})
 
@@ -61,7 +62,8 @@ class Outside(NamedTuple):
 
     `tell` takes notices; `touched` the name of a service whose record changed; `removed` of one
     that is gone; `exit_handled` the seconds from waking for an exit to having acted on it;
-    `finished` that nothing is left to stop; `roll` gives chance, in [0, 1).
+    `finished` that nothing is left to stop; `roll` gives chance, in [0, 1); `companions_of` says
+    who stands beside a service.
     """
 
     tell: Callable[[Told], None]
@@ -70,6 +72,7 @@ class Outside(NamedTuple):
     exit_handled: Callable[[float], None]
     finished: Callable[[], None]
     roll: Callable[[], float]
+    companions_of: CompanionsOf | None = None
 
 
 class Supervisor:
@@ -185,7 +188,9 @@ class Supervisor:
         return plan
 
     def _add(self, spec: ServiceSpec) -> None:
-        self.services[spec.name] = Service(spec, self._hands, self)
+        service = self.services[spec.name] = Service(spec, self._hands, self)
+        if self._outside.companions_of is not None:
+            service.attend(self._outside.companions_of)
         self._outside.touched(spec.name)
         if spec.fault is not None:
             fault = spec.fault
@@ -292,8 +297,8 @@ class Supervisor:
         kill_by = self._budget - min(KILL_RESERVE, timeout / 5)
         self._outside.tell(Told(DaemonStopping(by, signum, service, timeout)))
         self.look_for_orphans()
-        if ":gateway" in self.internals:
-            self.internals[":gateway"].post(StopRequested("shutdown", kill_by=kill_by))
+        for helper in self._helpers():
+            helper.post(StopRequested("shutdown", kill_by=kill_by))
         for one in reversed(tuple(self.services.values())):
             one.post(StopRequested("shutdown", kill_by=kill_by))
         self._end_orphans(signal.SIGTERM)
@@ -326,9 +331,12 @@ class Supervisor:
             self._hands.orphans
         )
 
+    def _helpers(self) -> list[Service]:
+        """Return the helpers that end with the services; the logger stays for what is to tell."""
+        return [self.internals[name] for name in _ENDING_FIRST if name in self.internals]
+
     def _alive(self) -> list[Service]:
-        gateway = self.internals.get(":gateway")
-        candidates = [*self.services.values(), *([gateway] if gateway else [])]
+        candidates = [*self.services.values(), *self._helpers()]
         return [service for service in candidates if service.state.phase in _WITH_PROCESSES]
 
     def _end_orphans(self, signum: int) -> None:

@@ -122,10 +122,13 @@ class AttemptsForgiven(NamedTuple):
 
 
 class CheckChanged(NamedTuple):
-    """Say that a health check has crossed its threshold; `action` is what its spec says."""
+    """Say that a health check has crossed its threshold; `action` is what its spec says.
+
+    `healthy` is None where nothing is known any more, and nothing follows from that.
+    """
 
     check: str
-    healthy: bool
+    healthy: bool | None
     action: CheckAction
 
 

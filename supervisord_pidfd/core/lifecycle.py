@@ -444,9 +444,11 @@ def _check_changed(at: At, event: CheckChanged) -> Step:
     """Note a verdict; what follows it, the spec of the check says."""
     state = at.state
     failing = tuple(name for name in state.failing if name != event.check)
-    if not event.healthy:
+    checked = tuple(name for name in state.checked if name != event.check)
+    if event.healthy is not None:
+        checked = (*checked, event.check)
+    if event.healthy is False:
         failing = (*failing, event.check)
-    checked = state.checked if event.check in state.checked else (*state.checked, event.check)
     return Step(state._replace(failing=failing, checked=checked))
 
 

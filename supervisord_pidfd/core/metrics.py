@@ -42,6 +42,7 @@ class Part(enum.StrEnum):
     DAEMON = "daemon"
     SERVICES = "services"
     RESOURCES = "resources"
+    CHECKS = "checks"
 
 
 class On(NamedTuple):
@@ -104,6 +105,12 @@ def _service(name: str, kind: Kind, text: str, *labels: str) -> Metric:
 
 def _resource(name: str, kind: Kind, text: str, *labels: str) -> Metric:
     return _service(name, kind, text, *labels)._replace(part=Part.RESOURCES)
+
+
+def _check(name: str, kind: Kind, text: str, *labels: str) -> Metric:
+    return Metric(
+        f"supervisord_check_{name}", kind, text, Part.CHECKS, (*_SERVICE, "check", *labels)
+    )
 
 
 def _process(name: str, kind: Kind, text: str) -> Metric:
@@ -208,6 +215,12 @@ METRICS: tuple[Metric, ...] = (
         ("handler", "code"),
     ),
     _daemon(
+        "notify_messages_total",
+        Kind.COUNTER,
+        "Notify messages accepted, ignored or refused.",
+        ("result",),
+    ),
+    _daemon(
         "internal_up",
         Kind.GAUGE,
         "1 if the internal service runs: logger, gateway or checker.",
@@ -236,6 +249,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     _service("wanted_up", Kind.GAUGE, "1 if the service should be up."),
     _service("ready", Kind.GAUGE, "1 if the service is ready."),
+    _service("healthy", Kind.GAUGE, "1 if no health check fails; absent without checks."),
     _service("phase", Kind.GAUGE, "1 for the phase the service is in.", "phase"),
     _service(
         "phase_change_timestamp_seconds", Kind.GAUGE, "Unix time of the last change of phase."
@@ -272,6 +286,9 @@ METRICS: tuple[Metric, ...] = (
         "Open descriptors of the main process (Linux ≥ 6.2, or same user; else absent).",
     ),
     _resource("threads", Kind.GAUGE, "Threads of the main process."),
+    _check("up", Kind.GAUGE, "1 if the check passes."),
+    _check("runs_total", Kind.COUNTER, "Check runs: success, failure or timeout.", "result"),
+    _check("last_duration_seconds", Kind.GAUGE, "Duration of the last check run."),
 )
 
 BY_NAME = {metric.name: metric for metric in METRICS}
@@ -415,6 +432,7 @@ class Tally:
         self.loop_lag = self._histograms["supervisord_loop_lag_seconds"]
         self.exit_handling = self._histograms["supervisord_exit_handling_seconds"]
         self.sigchld_children = 0
+        self._notify = self._counters["supervisord_notify_messages_total"] = {}
         self.config_applied_at: float | None = None
 
     def _prepare(self, metric: Metric) -> None:
@@ -451,6 +469,10 @@ class Tally:
         if service[0] == INTERNAL:
             self._internal[service] = totals
         return totals
+
+    def heard(self, result: str) -> None:
+        """Count a notify message; only some of those refused are told as a notice."""
+        self._notify[result,] = self._notify.get((result,), 0.0) + 1
 
     def add_busy(self, seconds: float) -> None:
         """Add time the loop spent working."""

@@ -189,11 +189,28 @@ def _peak(of: _Of) -> Values:
     return _known(record.max_rss_bytes if record.pid is None else None)
 
 
+def _of_checks(
+    read: Callable[[Mapping[str, Any]], Values],
+) -> Callable[[_Of], Values]:
+    return lambda of: [
+        ((check["name"], *labels), value)
+        for check in of[0].checks
+        for labels, value in read(check)
+    ]
+
+
+def _check_up(check: Mapping[str, Any]) -> Values:
+    return _known(None if check["ok"] is None else int(check["ok"]))
+
+
 _FROM_SERVICE: dict[str, Callable[[_Of], Values]] = {
     "up": _plain(lambda record: int(record.pid is not None)),
     "info": _settings,
     "wanted_up": _plain(lambda record: int(record.wanted == "up")),
     "ready": _plain(lambda record: int(record.ready)),
+    "healthy": _plain(
+        lambda record: None if record.health == "none" else int(record.health != "unhealthy")
+    ),
     "phase": _phase_set,
     "phase_change_timestamp_seconds": _plain(lambda record: record.since_ts),
     "start_time_seconds": _plain(lambda record: record.started_ts if record.pid else None),
@@ -209,6 +226,11 @@ _FROM_SERVICE: dict[str, Callable[[_Of], Values]] = {
     "memory_peak_bytes": _peak,
     "open_fds": _in_use(lambda use: use.open_fds),
     "threads": _in_use(lambda use: use.threads),
+    "supervisord_check_up": _of_checks(_check_up),
+    "supervisord_check_runs_total": _of_checks(lambda check: _by_cause(check["runs"])),
+    "supervisord_check_last_duration_seconds": _of_checks(
+        lambda check: _known(check["last_duration_s"])
+    ),
 }
 _SERVICE_PREFIX = "supervisord_service_"
 

@@ -2,7 +2,7 @@
 
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -21,6 +21,8 @@ class Record:
     phase: str
     wanted: str
     ready: bool
+    health: str
+    checks: Sequence[Mapping[str, Any]]
     pid: int | None
     run: int
     since_ts: float

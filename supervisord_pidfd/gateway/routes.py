@@ -25,7 +25,7 @@ from supervisord_pidfd.gateway.replica import Replica
 CACHE_S = 0.1
 """How long an answer is good for others who ask the same, unless the replica has changed."""
 
-_LATER = frozenset({"logs", "checks"})
+_LATER = frozenset({"logs"})
 """Parts that may be asked for, and have no families in this version."""
 
 NO_ANSWER = "supervisor: no answer within 1s"

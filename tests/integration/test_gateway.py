@@ -41,6 +41,8 @@ def record(name, **changed):
         "phase": "running",
         "wanted": "up",
         "ready": True,
+        "health": "none",
+        "checks": [],
         "pid": None,
         "run": 3,
         "since_ts": 1764000000.25,

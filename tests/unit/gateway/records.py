@@ -22,6 +22,8 @@ def plain(name, **changed):
         "phase": "running",
         "wanted": "up",
         "ready": True,
+        "health": "none",
+        "checks": [],
         "pid": 7,
         "run": 1,
         "since_ts": 0.0,

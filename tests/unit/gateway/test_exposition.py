@@ -25,6 +25,18 @@ from tests.unit.gateway.records import plain, totals
 USAGE = Usage(99, 3.0, 1.0, 4, 12.0, 1 << 24, 1 << 20, 1 << 21, 9)
 
 
+CHECK = {
+    "name": "live",
+    "kind": "http",
+    "ok": False,
+    "failures": 3,
+    "runs": {"success": 4, "timeout": 3},
+    "last_ts": 1764000000.0,
+    "last_duration_s": 3.0,
+    "error": "no answer in time",
+}
+
+
 def record(name, **changed):
     return record_of(plain(name) | changed)
 
@@ -36,6 +48,7 @@ def tally():
     made.count(Told(ServiceStarting(1), ":checker"))
     made.count(Told(ConfigApplied(1, "d", 0, 0, 0, 0, "signal", 0.1)))
     made.config_applied_at = 1764000000.0
+    made.heard("accepted")
     for lag in (0.00001, 0.0001, 0.3, 100.0):
         made.loop_lag.observe(lag)
     return made
@@ -59,6 +72,8 @@ def full(**changed):
     web = record(
         "web",
         group="a",
+        health="unhealthy",
+        checks=[CHECK],
         last_exit={"cause": "signal", "exit_code": None, "signum": 9},
         totals=totals(restarts={"signal": 1}, exits={"signal": 2}, kill_escalations=3),
     )
@@ -229,6 +244,32 @@ def test_a_running_service_has_the_peak_of_this_run():
     scrape = full(records=[record("web", max_rss_bytes=1 << 40)])
 
     assert one(scrape, "supervisord_service_memory_peak_bytes") == USAGE.peak_bytes
+
+
+def test_a_check_is_told_as_far_as_it_is_known():
+    new = CHECK | {"ok": None, "runs": {}, "last_duration_s": None}
+    known, unknown = (
+        full(records=[record("web", health="unknown", checks=[check])]) for check in (CHECK, new)
+    )
+
+    assert samples(known, "supervisord_check_up") == [({"check": "live"}, 0)]
+    assert samples(known, "supervisord_check_runs_total") == [
+        ({"check": "live", "result": "success"}, 4),
+        ({"check": "live", "result": "timeout"}, 3),
+    ]
+    assert one(known, "supervisord_check_last_duration_seconds") == 3.0
+    assert samples(unknown, "supervisord_check_up") == []
+    assert samples(unknown, "supervisord_check_last_duration_seconds") == []
+
+
+@pytest.mark.parametrize(
+    ("health", "expected"),
+    [("none", []), ("unknown", [({}, 1)]), ("healthy", [({}, 1)]), ("unhealthy", [({}, 0)])],
+)
+def test_a_service_is_healthy_unless_a_check_fails(health, expected):
+    scrape = full(records=[record("web", health=health)])
+
+    assert samples(scrape, "supervisord_service_healthy") == expected
 
 
 def test_what_could_not_be_read_is_absent():

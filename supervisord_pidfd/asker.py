@@ -1,0 +1,265 @@
+"""The core's end of the checker's channel: what to probe, and what was found.
+
+All that is asked is kept here until it is taken back, so a checker that died is told everything
+anew by the next one. What its socket does not take waits as a *set* of numbers whose asking
+changed, not as a queue. While there is no checker nothing is known of its checks: whoever asked is
+told so (None), and nothing else follows.
+"""
+
+import contextlib
+import errno
+import json
+import select
+import socket
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from supervisord_pidfd.core.health import Verdict
+from supervisord_pidfd.core.lifecycle import ServiceState
+from supervisord_pidfd.core.spec import ServiceSpec
+from supervisord_pidfd.loop import Loop, Priority
+from supervisord_pidfd.process import PASSED_FD, Provision, SpawnError, Stage
+
+OPENING = b"1\0"
+READ_A_TURN = 16 << 10
+FRAME_MAX_BYTES = 64 << 10
+BUFFER_BYTES = 64 << 10
+_ERROR_MAX = 256
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+Told = Callable[[Verdict | None], None]
+Answered = Callable[[float | None, str | None], None]
+
+
+class Probe(NamedTuple):
+    """Hold what the checker is to probe: `kind` is tcp, http or file.
+
+    `since` is the moment (CLOCK_MONOTONIC) from which a check may run; `once` says to stop when
+    it passes.
+    """
+
+    kind: str
+    target: str
+    period: float
+    timeout: float
+    since: float = 0.0
+    once: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+    status: tuple[tuple[int, int], ...] = ((200, 399),)
+    verify: bool = True
+
+
+class Question(NamedTuple):
+    """Hold a question about the calendar, and who waits for the answer."""
+
+    service: str
+    message: dict[str, Any]
+    answered: Answered
+
+
+class Asker:
+    """Talk to one checker process after another, as its companion. Owns our end of the pair."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.user: str | None = None
+        self._loop = loop
+        self._socket: socket.socket | None = None
+        self._theirs: socket.socket | None = None
+        self._probes: dict[int, tuple[Probe, Told]] = {}
+        self._questions: dict[int, Question] = {}
+        self._of_service: dict[str, int] = {}
+        self._changed: dict[int, None] = {}
+        self._last = 0
+        self._buffer = b""
+        self._received = b""
+        self._waiting = False
+
+    # -- asking -----------------------------------------------------------------------------------
+
+    def watch(self, probe: Probe, told: Told) -> int:
+        """Have something probed over and over; return the number to take it back with."""
+        self._last += 1
+        self._probes[self._last] = (probe, told)
+        self._touch(self._last)
+        return self._last
+
+    def unwatch(self, ident: int) -> None:
+        """Have it probed no more; nothing is told of it from now on."""
+        if self._probes.pop(ident, None) is not None:
+            self._touch(ident)
+
+    def ask_next(
+        self,
+        service: str,
+        calendar: str,
+        timezone: str | None,
+        after: float,
+        answered: Answered,
+    ) -> None:
+        """Ask for the first time of a calendar after `after` (Unix seconds).
+
+        `answered(moment, error)` is called once; a later question for this service replaces one
+        that is still open.
+        """
+        self.forget(service)
+        self._last += 1
+        message = {"ask": self._last, "calendar": calendar, "timezone": timezone, "after": after}
+        self._questions[self._last] = Question(service, message, answered)
+        self._of_service[service] = self._last
+        self._touch(self._last)
+
+    def forget(self, service: str) -> None:
+        """Take back the question of a service, if one is open."""
+        ident = self._of_service.pop(service, None)
+        if ident is not None:
+            self._questions.pop(ident, None)
+
+    def _touch(self, ident: int) -> None:
+        if self._socket is not None:
+            self._changed[ident] = None
+            self._flush()
+
+    # -- as a companion of the checker ------------------------------------------------------------
+
+    def prepare(self, _run: int) -> Provision:
+        """Make a new pair and begin anew."""
+        self.close()
+        try:
+            ours, self._theirs = socket.socketpair()
+            ours.setblocking(False)
+            self._socket = ours
+            self._loop.add(ours.fileno(), Priority.CONTROL, self._ready)
+        except OSError as error:
+            name = errno.errorcode.get(error.errno or 0, str(error.errno))
+            raise SpawnError(Stage.STDIO, "channel", name) from None
+        settings = _encode({"settings": {"user": self.user}}).encode()
+        self._buffer = OPENING + settings + b"\0"
+        self._received = b""
+        self._changed = dict.fromkeys((*self._probes, *self._questions))
+        self._flush()
+        return Provision((), ((PASSED_FD, self._theirs.fileno()),))
+
+    def handed_over(self) -> None:
+        """Close the checker's end here: it has its own now."""
+        if self._theirs is not None:
+            self._theirs.close()
+            self._theirs = None
+
+    def catch_up(self) -> None:
+        """Do nothing: what it found before it ended is old."""
+
+    def follow(self, before: ServiceState, after: ServiceState) -> None:
+        """Say that nothing is known any more when the checker has gone."""
+        if before.has_process and not after.has_process:
+            self.close()
+            for _, told in tuple(self._probes.values()):
+                told(None)
+
+    def use(self, spec: ServiceSpec) -> None:
+        """Do nothing: the checker has no settings of its own."""
+
+    def close(self) -> None:
+        """End the conversation; what is asked is kept for the next one."""
+        self.handed_over()
+        if self._socket is not None:
+            self._loop.remove(self._socket.fileno())
+            self._loop.close_later(self._socket.detach())
+            self._socket = None
+        self._waiting = False
+        self._changed = {}
+
+    # -- sending ----------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Encode what has changed and send it, as far as the socket takes it."""
+        while True:
+            while self._changed and len(self._buffer) < BUFFER_BYTES:
+                ident = next(iter(self._changed))
+                del self._changed[ident]
+                self._buffer += _encode(self._message(ident)).encode() + b"\0"
+            self._send()
+            if self._buffer or not self._changed:
+                break
+
+    def _message(self, ident: int) -> dict[str, Any]:
+        asked = self._questions.get(ident)
+        if asked is not None:
+            return asked.message
+        watched = self._probes.get(ident)
+        if watched is None:
+            return {"unwatch": ident}
+        probe = watched[0]
+        delay = max(0.0, probe.since - self._loop.clock.now())
+        message = probe._asdict() | {"watch": ident, "delay": delay}
+        del message["since"]
+        return message
+
+    def _send(self) -> None:
+        if self._socket is None:
+            return
+        try:
+            while self._buffer:
+                self._buffer = self._buffer[self._socket.send(self._buffer) :]
+        except BlockingIOError:
+            pass
+        except OSError:  # it is gone; its end is seen by the reaper and it is started again
+            self._buffer = b""
+            return
+        if bool(self._buffer) is not self._waiting:
+            self._waiting = bool(self._buffer)
+            events = select.EPOLLIN | (select.EPOLLOUT if self._waiting else 0)
+            self._loop.modify(self._socket.fileno(), events)
+
+    # -- hearing ----------------------------------------------------------------------------------
+
+    def _ready(self, events: int) -> None:
+        if events & select.EPOLLOUT:
+            self._flush()
+        if events & ~select.EPOLLOUT and self._socket is not None:
+            self._receive(self._socket)
+
+    def _receive(self, channel: socket.socket) -> None:
+        data = None
+        with contextlib.suppress(BlockingIOError, ConnectionResetError):
+            data = channel.recv(READ_A_TURN)
+        if data is None:
+            return
+        self._received += data
+        if not data or len(self._received) > FRAME_MAX_BYTES:
+            self.close()
+            return
+        *messages, self._received = self._received.split(b"\0")
+        for message in messages:
+            self._take(message)
+
+    def _take(self, message: bytes) -> None:
+        """Act on one message; whatever makes no sense is passed over."""
+        act: Callable[[], None] | None = None
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+            said = json.loads(message)
+            act = self._verdict(said) if "verdict" in said else self._answer(said)
+        if act is not None:
+            act()
+
+    def _verdict(self, said: dict[str, Any]) -> Callable[[], None] | None:
+        watched = self._probes.get(said["verdict"])
+        if watched is None:  # taken back meanwhile
+            return None
+        verdict = Verdict(
+            ok=said["ok"] is True,
+            took_s=float(said["took_s"]),
+            error=str(said["error"])[:_ERROR_MAX],
+            timed_out=said["timed_out"] is True,
+        )
+        return lambda: watched[1](verdict)
+
+    def _answer(self, said: dict[str, Any]) -> Callable[[], None] | None:
+        ident = said["answer"]
+        moment = None if said["next"] is None else float(said["next"])
+        error = None if said["error"] is None else str(said["error"])[:_ERROR_MAX]
+        question = self._questions.pop(ident, None)
+        if question is None:
+            return None
+        self._of_service.pop(question.service, None)
+        return lambda: question.answered(moment, error)
