@@ -40,7 +40,7 @@ class Request(NamedTuple):
 
     `file` is None in single-service mode; `overrides` are `--set KEY=VALUE`; `command` are the
     words after `--`; `start_dir` is where the daemon was started; `max_files` how many descriptors
-    the daemon may have.
+    the daemon may have. `all_keys` lets keys through that nothing acts on yet, see `later.py`.
     """
 
     file: str | None
@@ -52,6 +52,7 @@ class Request(NamedTuple):
     runtime_dir: str | None = None
     log_dir: str | None = None
     max_files: int = 1024
+    all_keys: bool = False
 
 
 class Loading(NamedTuple):

@@ -9,8 +9,7 @@ import shlex
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import PlainValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, core_schema
 
 from supervisord_pidfd.config import later, units
 from supervisord_pidfd.config.units import NotAUnitError, quoted
@@ -31,8 +30,27 @@ def refuse(code: str, message: str, hint: str | None = None) -> PydanticCustomEr
     return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})
 
 
-def _field(check: Callable[[Any], Any], schema: dict[str, Any]) -> tuple[Any, Any]:
-    return PlainValidator(check), WithJsonSchema(schema)
+class Kind:
+    """Be the metadata of a kind of value: how it is checked, and how a schema describes it.
+
+    pydantic's own validators look at the annotated type and at the signature of the function,
+    which for a hundred keys takes longer than all the rest of a small file.
+    """
+
+    __slots__ = ("_check", "_schema")
+
+    def __init__(self, check: Callable[[Any], Any], schema: dict[str, Any]) -> None:
+        """Take the function that checks, and the JSON Schema of what it accepts."""
+        self._check = check
+        self._schema = schema
+
+    def __get_pydantic_core_schema__(self, source: object, handler: object) -> Any:
+        """Tell pydantic to call the function, and nothing else."""
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def __get_pydantic_json_schema__(self, schema: object, handler: object) -> dict[str, Any]:
+        """Describe the value."""
+        return dict(self._schema)
 
 
 # -- plain kinds ----------------------------------------------------------------------------------
@@ -302,6 +320,14 @@ def check_rewrite(value: object) -> int:
     return 0 if value == "ignore" else int(unit(units.parse_signal)(value))
 
 
+def check_check_name(value: object) -> str:
+    """Accept the name of a health check as a key."""
+    name = check_text(value)
+    if not NAME.fullmatch(name):
+        raise refuse("bad-value", f"not a name of a check: {quoted(value)}", NAME_HINT)
+    return name
+
+
 def check_listen(value: object) -> tuple[str, ...]:
     """Accept one address or a list of them."""
     addresses = value if isinstance(value, list) else [value]
@@ -329,11 +355,16 @@ def check_auto_flag(value: object) -> bool | None:
     raise refuse("bad-value", f"not a boolean: {quoted(value)}", 'write true, false or "auto"')
 
 
-def check_no_socket(value: object) -> str:
-    """Accept `"none"` alone: there is no control socket yet."""
-    if check_text(value) == "none":
-        return "none"
-    raise refuse("later", later.MESSAGE, 'only "none" is')
+MAX_SOCKET = 107
+"""Bytes of a path that a socket can be bound to, see unix(7)."""
+
+
+def check_socket(value: object) -> str:
+    """Accept the path of a socket, or `"none"`."""
+    path = check_words(value)
+    if len(path.encode("utf-8", "surrogateescape")) > MAX_SOCKET:
+        raise refuse("too-large", f"longer than the {MAX_SOCKET} bytes a socket may have")
+    return path
 
 
 def check_outputs(value: object) -> str:
@@ -346,6 +377,14 @@ def check_outputs(value: object) -> str:
     return "inherit" if "stdout" in chosen else "null"
 
 
+def check_web_path(value: object) -> str:
+    """Accept the path part of a URL."""
+    path = check_text(value)
+    if not re.fullmatch(r"/[!-~]{0,1000}", path):
+        raise refuse("bad-value", f"not a path of a URL: {quoted(value)}", 'write "/metrics"')
+    return path
+
+
 # -- as annotations -------------------------------------------------------------------------------
 
 _STRING = {"type": "string"}
@@ -353,60 +392,65 @@ _WORDS = {"type": "array", "items": _STRING}
 _DURATION = {"type": ["string", "number"], "examples": ["500ms", "10s", "1m30s"]}
 _SIGNAL = {"type": ["string", "integer"], "examples": ["TERM", "SIGINT", "RTMIN+3"]}
 
-Flag = Annotated[bool, *_field(check_flag, {"type": "boolean"})]
-Text = Annotated[str, *_field(check_text, _STRING)]
-Words = Annotated[str, *_field(check_words, {"type": "string", "minLength": 1})]
-Duration = Annotated[float, *_field(check_duration, _DURATION)]
-LongDuration = Annotated[float, *_field(check_long_duration, _DURATION)]
-Signal = Annotated[int, *_field(unit(units.parse_signal), _SIGNAL)]
+Flag = Annotated[bool, Kind(check_flag, {"type": "boolean"})]
+Text = Annotated[str, Kind(check_text, _STRING)]
+Words = Annotated[str, Kind(check_words, {"type": "string", "minLength": 1})]
+Duration = Annotated[float, Kind(check_duration, _DURATION)]
+LongDuration = Annotated[float, Kind(check_long_duration, _DURATION)]
+Signal = Annotated[int, Kind(unit(units.parse_signal), _SIGNAL)]
 Umask = Annotated[
-    int, *_field(unit(units.parse_umask), {"type": "string", "pattern": "^0?[0-7]{1,3}$"})
+    int, Kind(unit(units.parse_umask), {"type": "string", "pattern": "^0?[0-7]{1,3}$"})
 ]
-Cpus = Annotated[tuple[int, ...], *_field(unit(units.parse_cpus), _STRING)]
+Cpus = Annotated[tuple[int, ...], Kind(unit(units.parse_cpus), _STRING)]
 Command = Annotated[
-    CommandLine, *_field(check_command, {"anyOf": [_STRING, {**_WORDS, "minItems": 1}]})
+    CommandLine, Kind(check_command, {"anyOf": [_STRING, {**_WORDS, "minItems": 1}]})
 ]
 Instances = Annotated[
     tuple[str, ...],
-    *_field(check_instances, {"anyOf": [{"type": "integer", "minimum": 1}, _WORDS]}),
+    Kind(check_instances, {"anyOf": [{"type": "integer", "minimum": 1}, _WORDS]}),
 ]
-Globs = Annotated[tuple[str, ...], *_field(check_globs, {"anyOf": [{"type": "boolean"}, _WORDS]})]
+Globs = Annotated[tuple[str, ...], Kind(check_globs, {"anyOf": [{"type": "boolean"}, _WORDS]})]
 Stdin = Annotated[
-    str, *_field(check_stdin, {"type": "string", "pattern": "^(null|inherit|file:.+)$"})
+    str, Kind(check_stdin, {"type": "string", "pattern": "^(null|inherit|file:.+)$"})
 ]
 Secret = Annotated[
-    str, *_field(check_secret, {"type": "string", "pattern": "^(file|credential):.+$"})
+    str, Kind(check_secret, {"type": "string", "pattern": "^(file|credential):.+$"})
 ]
-Variable = Annotated[str, *_field(check_variable, _STRING)]
-Account = Annotated[str, *_field(check_account, {"type": ["string", "integer"]})]
-ExitEnd = Annotated[End, *_field(check_end, _SIGNAL)]
-StopStep = Annotated[Step, *_field(check_step, {"type": "string", "examples": ["TERM 5s"]})]
-Limit = Annotated[LimitValues, *_field(check_limit, {"type": ["string", "integer"]})]
-LimitName = Annotated[str, *_field(check_limit_name, {"enum": list(LIMIT_NAMES)})]
-SignalName = Annotated[int, *_field(check_signal_name, _STRING)]
-Rewrite = Annotated[int, *_field(check_rewrite, _SIGNAL)]
-Listen = Annotated[tuple[str, ...], *_field(check_listen, {"anyOf": [_STRING, _WORDS]})]
-Regex = Annotated[str, *_field(check_regex, {"type": "string", "format": "regex"})]
-AutoFlag = Annotated[bool | None, *_field(check_auto_flag, {"enum": ["auto", True, False]})]
-NoSocket = Annotated[str, *_field(check_no_socket, {"const": "none"})]
+Variable = Annotated[str, Kind(check_variable, _STRING)]
+Account = Annotated[str, Kind(check_account, {"type": ["string", "integer"]})]
+ExitEnd = Annotated[End, Kind(check_end, _SIGNAL)]
+StopStep = Annotated[Step, Kind(check_step, {"type": "string", "examples": ["TERM 5s"]})]
+Size = Annotated[
+    int, Kind(unit(units.parse_size), {"type": ["string", "integer"], "examples": ["64MiB"]})
+]
+CheckName = Annotated[
+    str, Kind(check_check_name, {"type": "string", "pattern": f"^{NAME.pattern}$"})
+]
+Limit = Annotated[LimitValues, Kind(check_limit, {"type": ["string", "integer"]})]
+LimitName = Annotated[str, Kind(check_limit_name, {"enum": list(LIMIT_NAMES)})]
+SignalName = Annotated[int, Kind(check_signal_name, _STRING)]
+Rewrite = Annotated[int, Kind(check_rewrite, _SIGNAL)]
+Listen = Annotated[tuple[str, ...], Kind(check_listen, {"anyOf": [_STRING, _WORDS]})]
+Regex = Annotated[str, Kind(check_regex, {"type": "string", "format": "regex"})]
+AutoFlag = Annotated[bool | None, Kind(check_auto_flag, {"enum": ["auto", True, False]})]
+Socket = Annotated[str, Kind(check_socket, {"type": "string", "minLength": 1})]
+WebPath = Annotated[str, Kind(check_web_path, {"type": "string", "pattern": "^/"})]
 Outputs = Annotated[
-    str, *_field(check_outputs, {"type": "array", "items": {"enum": ["stdout", "null"]}})
+    str, Kind(check_outputs, {"type": "array", "items": {"enum": ["stdout", "null"]}})
 ]
-ExitCode = Annotated[
-    int, *_field(integer(0, 255), {"type": "integer", "minimum": 0, "maximum": 255})
-]
+ExitCode = Annotated[int, Kind(integer(0, 255), {"type": "integer", "minimum": 0, "maximum": 255})]
 
 
-def choice(*choices: str, not_yet: tuple[str, ...] = ()) -> tuple[Any, Any]:
+def choice(*choices: str, not_yet: tuple[str, ...] = ()) -> Kind:
     """Make the metadata of a string that is one of a few words."""
-    return _field(one_of(*choices, not_yet=not_yet), {"enum": list(choices)})
+    return Kind(one_of(*choices, not_yet=not_yet), {"enum": list(choices)})
 
 
-def whole(low: int, high: int) -> tuple[Any, Any]:
+def whole(low: int, high: int) -> Kind:
     """Make the metadata of an integer in a range."""
-    return _field(integer(low, high), {"type": "integer", "minimum": low, "maximum": high})
+    return Kind(integer(low, high), {"type": "integer", "minimum": low, "maximum": high})
 
 
-def real(low: float, high: float) -> tuple[Any, Any]:
+def real(low: float, high: float) -> Kind:
     """Make the metadata of a number in a range."""
-    return _field(number(low, high), {"type": "number", "minimum": low, "maximum": high})
+    return Kind(number(low, high), {"type": "number", "minimum": low, "maximum": high})

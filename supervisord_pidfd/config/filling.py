@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from supervisord_pidfd.config import environment, model
 from supervisord_pidfd.config.environment import Content, Secret, UnreadableError
+from supervisord_pidfd.config.fields import CommandLine
 from supervisord_pidfd.config.host import passes
 from supervisord_pidfd.config.interpolate import RingError, UndefinedError, Variables, fill_in
 from supervisord_pidfd.config.positions import Path
@@ -55,6 +56,11 @@ class Where(NamedTuple):
         """Add a warning about a key of the service."""
         place = self.tree.value((*self.path, *inside))
         self.report.warning(place, code, message, key=(*self.path, *inside))
+
+    def wrong(self, inside: Path, message: str, hint: str | None = None) -> None:
+        """Add an error about the value of a key of the service."""
+        full = (*self.path, *inside)
+        self.report.error(self.tree.value(full), "bad-value", message, key=full, hint=hint)
 
     def absolute(self, text: str, inside: Path) -> str:
         """Make the path that a key of the service names absolute."""
@@ -108,6 +114,13 @@ class Filling:
     def text(self, inside: Path, text: str) -> str:
         """Fill in the `${}` of one text; what is undefined is reported, and nothing remains."""
         return self._reported(inside, lambda: fill_in(text, self._variables.lookup)) or ""
+
+    def words(self, inside: Path, line: CommandLine) -> tuple[str, ...]:
+        """Fill in the words of a command."""
+        return tuple(
+            self.text(inside if line.text is not None else (*inside, index), word)
+            for index, word in enumerate(line.words)
+        )
 
     def _reported(self, inside: Path, fill: Callable[[], str]) -> str | None:
         where = (*self._where.path, *inside)

@@ -82,6 +82,15 @@ class Accounts:
         shell = entry.pw_shell or "/bin/sh"
         return Identity(entry.pw_uid, gid, others, entry.pw_name, entry.pw_dir, shell)
 
+    def uid(self, user: str) -> int:
+        """Return the number of a user.
+
+        Raises:
+            NoSuchAccountError: The name is unknown.
+        """
+        entry = self._user(user)
+        return int(user) if entry is None else entry.pw_uid
+
     def gid(self, group: str) -> int:
         """Return the number of a group.
 

@@ -5,6 +5,8 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from supervisord_pidfd.config import later
+from supervisord_pidfd.config.edges import Edges
 from supervisord_pidfd.config.positions import Places
 from supervisord_pidfd.config.problems import has_errors, in_order
 from supervisord_pidfd.config.reading import MAX_FILES, Reader, override
@@ -32,17 +34,18 @@ def load(request: "Request") -> dict[str, Any]:
     supervisor, specs, count = SupervisorSpec(), list[ServiceSpec](), 0
     if files or overrides:
         tree = Tree(report, files, overrides)
-        checked = Validator(tree, report)
+        waiting = () if request.all_keys else later.WAITING
+        checked = Validator(tree, report, later.gate(waiting))
         sections = checked.sections()
         services = checked.services()
-        groups = checked.groups(services)
-        supervisor = supervisor_spec(sections, tree)
+        edges = Edges(tree, report, checked.names(), services, checked.groups())
+        supervisor = supervisor_spec(sections, tree)._replace(groups=edges.group_specs)
         count = sum(len(service.instances or ("",)) for service in services.values())
         if _fits(request, report, tree, count, gateway=bool(supervisor.metrics.listen)):
             resolver = Resolver(request, tree, report, sections)
-            supervisor = resolver.gateway(supervisor)
+            supervisor = resolver.accounts(supervisor)
             for name, service in services.items():
-                specs += resolver.specs(name, service, groups, broken=name in checked.broken)
+                specs += resolver.specs(name, service, edges, broken=name in checked.broken)
     problems = in_order(report.problems)
     plain = {"supervisor": dump(supervisor), "services": [dump(spec) for spec in specs]}
     if has_errors(problems):

@@ -183,7 +183,7 @@ class Reader:
                 above = path
             self._report.error(
                 Place(source, second), "duplicate", twice(path), key=path,
-                see_also=Place(source, first),
+                see_also=(Place(source, first),),
             )  # fmt: skip
         text = places.text
         if len(places.duplicates) > MAX_DUPLICATES:

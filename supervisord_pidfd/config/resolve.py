@@ -6,18 +6,29 @@ from typing import TYPE_CHECKING
 
 from supervisord_pidfd.config import environment, host, model
 from supervisord_pidfd.config.child import run_apart
+from supervisord_pidfd.config.edges import Edges, Ties
+from supervisord_pidfd.config.fields import CommandLine
 from supervisord_pidfd.config.filling import Filling, Store, Where
 from supervisord_pidfd.config.parts import given, parts_of
+from supervisord_pidfd.config.positions import Path
 from supervisord_pidfd.config.settings import (
     Sections,
     directories,
     gateway_identity,
+    readers,
     shutdown_timeout,
 )
 from supervisord_pidfd.config.slips import Slips
 from supervisord_pidfd.config.sources import Report
+from supervisord_pidfd.config.tasks import Tasks
 from supervisord_pidfd.config.tree import Tree
-from supervisord_pidfd.core.spec import Identity, ServiceSpec, StartFault, SupervisorSpec
+from supervisord_pidfd.core.spec import (
+    CommandSpec,
+    Identity,
+    ServiceSpec,
+    StartFault,
+    SupervisorSpec,
+)
 
 if TYPE_CHECKING:
     from supervisord_pidfd.config.child import Request
@@ -34,20 +45,22 @@ class Resolver:
         self._accounts = host.Accounts()
         self._files = host.Files(host.read_mounts(), request.start_dir)
         self._store = Store(environment.reader(self._files.may_hang, run_apart))
+        self._sections = sections
         self._own = directories(sections, tree, request)
         budget = shutdown_timeout(sections, pid1=request.pid1)
         self._slips = Slips(tree, report, request.uid, budget)
 
-    def gateway(self, supervisor: SupervisorSpec) -> SupervisorSpec:
-        """Say whom the gateway runs as, where there is one and the daemon is root."""
+    def accounts(self, supervisor: SupervisorSpec) -> SupervisorSpec:
+        """Say who may read and, where there is a gateway of root, whom that runs as."""
         metrics = supervisor.metrics
-        if self._request.uid != 0 or not metrics.listen:
-            return supervisor
-        identity = gateway_identity(metrics.user, self._tree, self._report, self._accounts)
-        return supervisor._replace(metrics=metrics._replace(identity=identity))
+        if self._request.uid == 0 and metrics.listen:
+            identity = gateway_identity(metrics.user, self._tree, self._report, self._accounts)
+            metrics = metrics._replace(identity=identity)
+        uids, gids = readers(self._sections, self._tree, self._report, self._accounts)
+        return supervisor._replace(metrics=metrics, read_uids=uids, read_gids=gids)
 
     def specs(
-        self, name: str, service: model.Service, groups: dict[str, str], *, broken: bool
+        self, name: str, service: model.Service, edges: Edges, *, broken: bool
     ) -> Iterator[ServiceSpec]:
         """Build the specs of a service, one for each instance.
 
@@ -56,26 +69,37 @@ class Resolver:
         self._slips.look_at(name, service)
         for copy in service.instances or ("",):
             full = f"{name}@{copy}" if copy else name
-            group = groups.get(full, name)
+            group = edges.groups.get(full, name)
             own = {**self._own, "service.name": full, "service.group": group}
             if copy:
                 own["service.instance"] = copy
-            yield self._spec(name, service, own, broken=broken)
+            yield self._spec(name, service, own, edges.of(full), broken=broken)
 
     def _spec(
-        self, base: str, service: model.Service, own: dict[str, str], *, broken: bool
+        self, base: str, service: model.Service, own: dict[str, str], edges: Ties, *, broken: bool
     ) -> ServiceSpec:
         where = Where(("service", base), self._tree, self._report)
         filling = Filling(where, service, own, self._store)
         variables = filling.environment()
         directory = self._directory(where, service, filling)
         argv = self._argv(where, service, filling)
+        search = self._search_path(service, variables)
+
+        def command(inside: Path, line: CommandLine) -> CommandSpec:
+            words = filling.words(inside, line)
+            program = self._program(where, inside, words[0], search, directory)
+            return CommandSpec(words, program.program, program.fast)
+
+        tasks = Tasks(where, service, filling, command)
+        beside = {
+            "ready": tasks.ready(), "checks": tasks.checks(), "hooks": tasks.hooks(),
+            "reload": tasks.reload(), "stop": tasks.stop(),
+        }  # fmt: skip
         faults = list(filling.faults)
         identity = self._identity(where, service, filling, faults)
         found = host.Found(None, fast=False)
-        if argv[0] and not broken:
-            search = self._search_path(service, variables)
-            found = self._program(where, argv[0], search, directory)
+        if not broken:
+            found = self._program(where, ("command",), argv[0], search, directory)
         stdin = service.stdin
         if stdin is not None and stdin.startswith("file:"):
             stdin = f"file:{self._stdin(where, stdin[5:])}"
@@ -92,7 +116,9 @@ class Resolver:
             foreground=self._is_foreground(base),
             fault=faults[0] if faults else None,
             origin=f"{place.source.name}:{place.span.line}",
-            **given(directory=directory, identity=identity, stdin=stdin),
+            dependencies=edges.dependencies,
+            part_of=edges.part_of,
+            **given(directory=directory, identity=identity, stdin=stdin, **beside),
             **parts_of(service),
         )
 
@@ -100,13 +126,10 @@ class Resolver:
         return self._request.file is None and bool(self._request.command) and name == "main"
 
     def _argv(self, where: Where, service: model.Service, filling: Filling) -> tuple[str, ...]:
-        words, text = service.command
+        words = service.command.words
         if where.path[1] == "main" and words == self._request.command:
             return words  # from the command line: taken as they are
-        return tuple(
-            filling.text(("command",) if text is not None else ("command", index), word)
-            for index, word in enumerate(words)
-        )
+        return filling.words(("command",), service.command)
 
     # -- facts of this host -----------------------------------------------------------------------
 
@@ -165,11 +188,16 @@ class Resolver:
             search = os.environ.get("PATH")
         return search or host.DEFAULT_PATH
 
-    def _program(self, where: Where, name: str, search: str, directory: str | None) -> host.Found:
+    def _program(
+        self, where: Where, inside: Path, name: str, search: str, directory: str | None
+    ) -> host.Found:
+        if not name:
+            return host.Found(None, fast=False)  # an undefined one, told already
         found = self._files.program(name, search, directory)
         if found.problem:
-            message = f"command: cannot execute '{name}': {found.problem}"
-            where.warn(("command",), "no-such-executable", message)
+            shown = ".".join(map(str, inside))
+            message = f"{shown}: cannot execute '{name}': {found.problem}"
+            where.warn(inside, "no-such-executable", message)
         return found
 
     def _stdin(self, where: Where, name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from supervisord_pidfd.config import fields, model
+from supervisord_pidfd.config import fields, model, tables
 
 URL = "https://json-schema.org/draft/2020-12/schema"
 USAGE = "usage: supervisord-pidfd schema"
@@ -30,13 +30,16 @@ def text() -> str:
 def schema() -> dict[str, Any]:
     """Return the schema of a whole file."""
     mode: Literal["validation"] = "validation"
-    tables: list[type[model.Table]] = [*model.SECTIONS.values(), model.Group, model.Service]
+    written: list[type[model.Table]] = [
+        model.Service,
+        *(table for table in vars(tables).values() if _is_table(table)),
+    ]
     _, definitions = models_json_schema(
-        [(table, mode) for table in tables],
+        [(table, mode) for table in written],
         ref_template="#/$defs/{model}",
         schema_generator=_Generator,
     )
-    kinds: dict[str, Any] = definitions["$defs"]
+    kinds: dict[str, Any] = _linked(definitions["$defs"])
     for kind in kinds.values():
         kind.pop("title", None)  # it would only repeat the name
     service = kinds["Service"]
@@ -63,13 +66,26 @@ def schema() -> dict[str, Any]:
                 "type": "array",
                 "items": {"type": "string"},
             },
-            **{name: _reference(table.__name__) for name, table in model.SECTIONS.items()},
+            **{name: _reference(table) for name, table in model.SECTIONS.items()},
             "defaults": _reference("Defaults"),
             "group": {**named, "additionalProperties": _reference("Group")},
             "service": {**named, "additionalProperties": _reference("Service")},
         },
         "$defs": dict(sorted(kinds.items())),
     }
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, model.Table) and value is not model.Table
+
+
+def _linked(node: Any) -> Any:
+    """Put references where the model says `table`."""
+    if isinstance(node, dict):
+        if isinstance(node.get("table"), str):
+            return {**{k: v for k, v in node.items() if k != "table"}, **_reference(node["table"])}
+        return {key: _linked(value) for key, value in node.items()}
+    return [_linked(part) for part in node] if isinstance(node, list) else node
 
 
 def _reference(name: str) -> dict[str, str]:

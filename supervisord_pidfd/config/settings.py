@@ -1,15 +1,16 @@
 """The daemon's own tables to its spec, and whom the gateway runs as."""
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from supervisord_pidfd.config import host, model, paths
+from supervisord_pidfd.config import host, paths
 from supervisord_pidfd.config.parts import given
 from supervisord_pidfd.config.sources import Report
 from supervisord_pidfd.config.tree import Tree
 from supervisord_pidfd.core.spec import Identity, MetricsSpec, SupervisorSpec
 
 if TYPE_CHECKING:
+    from supervisord_pidfd.config import tables
     from supervisord_pidfd.config.child import Request
 
 GATEWAY_USER = "supervisord-pidfd"
@@ -21,59 +22,74 @@ SHUTDOWN_TIMEOUT_PID1 = 8.0
 
 
 class Sections(NamedTuple):
-    """Hold the tables that stand once in the file."""
+    """Hold the tables that stand once in the file; None where it does not have one."""
 
-    supervisor: model.Supervisor
-    metrics: model.Metrics
-    web: model.Web
+    supervisor: "tables.Supervisor | None" = None
+    metrics: "tables.Metrics | None" = None
+    web: "tables.Web | None" = None
 
 
 def supervisor_spec(sections: Sections, tree: Tree) -> SupervisorSpec:
     """Build the settings of the daemon and of its gateway."""
     daemon, metrics, web = sections
-    runtime_dir = daemon.runtime_dir
-    if runtime_dir is not None:
-        runtime_dir = tree.absolute(runtime_dir, ("supervisor", "runtime_dir"))
     return SupervisorSpec(
-        **given(
-            runtime_dir=runtime_dir,
-            reaper=daemon.reaper,
-            subreaper=daemon.subreaper,
-            shutdown_timeout=daemon.shutdown_timeout,
-            exit_when_idle=daemon.exit_when_idle,
-            start_concurrency=daemon.start_concurrency,
-            log_level=daemon.log.level,
-            log_format=daemon.log.format,
-            signals=tuple(sorted((daemon.signals or {}).items())),
-            metrics=MetricsSpec(
-                **given(
-                    listen=_listen(metrics, tree),
-                    include=metrics.include,
-                    exclude=metrics.exclude,
-                    phases=metrics.phases,
-                    resources=metrics.resources,
-                    sample_every=metrics.sample_every,
-                    user=web.user,
-                ),
-            ),
-        ),
+        metrics=MetricsSpec(**_gateway(metrics, tree), **given(user=web and web.user)),
+        **_daemon(daemon, tree),
     )
 
 
-def _listen(metrics: model.Metrics, tree: Tree) -> tuple[str, ...] | None:
-    if metrics.listen is None:
+def _daemon(table: "tables.Supervisor | None", tree: Tree) -> dict[str, Any]:
+    if table is None:
+        return {}
+    runtime_dir, socket = table.runtime_dir, table.socket
+    if runtime_dir is not None:
+        runtime_dir = tree.absolute(runtime_dir, ("supervisor", "runtime_dir"))
+    if socket is not None and socket != "none":
+        socket = tree.absolute(socket, ("supervisor", "socket"))
+    return given(
+        socket=socket,
+        runtime_dir=runtime_dir,
+        history_size=table.history_size,
+        ready_when=table.ready_when,
+        reaper=table.reaper,
+        subreaper=table.subreaper,
+        shutdown_timeout=table.shutdown_timeout,
+        exit_when_idle=table.exit_when_idle,
+        start_concurrency=table.start_concurrency,
+        log_level=table.log and table.log.level,
+        log_format=table.log and table.log.format,
+        signals=tuple(sorted((table.signals or {}).items())),
+    )
+
+
+def _gateway(table: "tables.Metrics | None", tree: Tree) -> dict[str, Any]:
+    if table is None:
+        return {}
+    return given(
+        listen=_listen(table.listen, tree),
+        include=table.include,
+        exclude=table.exclude,
+        phases=table.phases,
+        resources=table.resources,
+        sample_every=table.sample_every,
+    )
+
+
+def _listen(addresses: tuple[str, ...] | None, tree: Tree) -> tuple[str, ...] | None:
+    if addresses is None:
         return None
     where = ("metrics", "listen")
     return tuple(
         f"unix:{tree.absolute(address[5:], where)}" if address.startswith("unix:") else address
-        for address in metrics.listen
+        for address in addresses
     )
 
 
 def shutdown_timeout(sections: Sections, *, pid1: bool) -> float:
     """Return the budget for stopping everything."""
-    if sections.supervisor.shutdown_timeout is not None:
-        return sections.supervisor.shutdown_timeout
+    daemon = sections.supervisor
+    if daemon is not None and daemon.shutdown_timeout is not None:
+        return daemon.shutdown_timeout
     return SHUTDOWN_TIMEOUT_PID1 if pid1 else SHUTDOWN_TIMEOUT
 
 
@@ -81,10 +97,10 @@ def directories(sections: Sections, tree: Tree, request: "Request") -> dict[str,
     """Return what `${}` knows of places: `config.dir`, `log.dir`, `runtime.dir`."""
     daemon = sections.supervisor
     log_dir = request.log_dir or paths.default_log_dir(request.uid, os.environ)
-    if daemon.log_dir:
+    if daemon and daemon.log_dir:
         log_dir = tree.absolute(daemon.log_dir, ("supervisor", "log_dir"))
     runtime_dir = request.runtime_dir or paths.default_runtime_dir(request.uid, os.environ)
-    if daemon.runtime_dir:
+    if daemon and daemon.runtime_dir:
         runtime_dir = tree.absolute(daemon.runtime_dir, ("supervisor", "runtime_dir"))
     known = given(log=log_dir, runtime=runtime_dir, config=tree.start().source.directory)
     return {f"{name}.dir": directory for name, directory in known.items()}
@@ -106,3 +122,32 @@ def gateway_identity(
         message = f"user: uid {NOBODY} is shared by everything that has no account"
         report.error(tree.value(path), "bad-value", message, key=path)
     return identity
+
+
+def readers(
+    sections: Sections, tree: Tree, report: Report, accounts: host.Accounts
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Look up who else may read: numbers of users, and of groups; unknown ones are left out."""
+    daemon = sections.supervisor
+    if daemon is None:
+        return (), ()
+    lists = (
+        ("read_users", daemon.read_users or (), accounts.uid),
+        ("read_groups", daemon.read_groups or (), accounts.gid),
+    )
+    found: list[tuple[int, ...]] = []
+    for key, names, look_up in lists:
+        numbers = []
+        for index, name in enumerate(names):
+            path = ("supervisor", key, index)
+            try:
+                numbers.append(look_up(name))
+            except host.NoSuchAccountError as error:
+                message = f"supervisor.{key}: no such {error}"
+                report.warning(tree.value(path), "no-such-user", message, key=path)
+        if NOBODY in numbers and key == "read_users":
+            path = ("supervisor", key, 0)
+            message = f"supervisor.{key}: uid {NOBODY} is shared by everything without an account"
+            report.error(tree.value(path), "bad-value", message, key=path)
+        found.append(tuple(dict.fromkeys(numbers)))
+    return found[0], found[1]

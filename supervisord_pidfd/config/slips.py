@@ -43,11 +43,13 @@ class Slips:
         self._report.warning(self._tree.value(where), code, message, key=where, hint=hint)
 
     def _ready(self, path: Path, service: model.Service) -> None:
-        if service.ready.delay is not None and service.type == "oneshot":
+        if service.ready and service.ready.delay is not None and service.type == "oneshot":
             message = "ready.delay: not with type oneshot, which is ready when it has ended"
             self._conflict((*path, "ready", "delay"), message)
 
     def _scheduling(self, path: Path, service: model.Service) -> None:
+        if service.scheduling is None:
+            return
         policy, priority = service.scheduling.policy, service.scheduling.priority
         if priority is not None and policy not in _REAL_TIME:
             message = "scheduling.priority: only with scheduling.policy fifo or rr"
@@ -66,7 +68,7 @@ class Slips:
     def _stop(self, path: Path, service: model.Service) -> None:
         # Without dependencies, the longest chain of stops is the slowest single one.
         where: Path
-        if service.stop.sequence:
+        if service.stop and service.stop.sequence:
             where = (*path, "stop", "sequence")
             total = math.fsum(step.timeout for step in service.stop.sequence)
         else:
@@ -79,13 +81,16 @@ class Slips:
             self._warn(where, "stop-budget", message)
 
     def _privileges(self, path: Path, service: model.Service) -> None:
-        scheduling = service.scheduling
         wishes: list[tuple[Path, bool]] = [
-            (("supplementary_groups",), service.supplementary_groups is not None),
-            (("scheduling", "nice"), (scheduling.nice or 0) < 0),
-            (("scheduling", "oom_score_adjust"), (scheduling.oom_score_adjust or 0) < 0),
-            (("scheduling", "policy"), scheduling.policy in _REAL_TIME),
+            (("supplementary_groups",), service.supplementary_groups is not None)
         ]
+        scheduling = service.scheduling
+        if scheduling is not None:
+            wishes += [
+                (("scheduling", "nice"), (scheduling.nice or 0) < 0),
+                (("scheduling", "oom_score_adjust"), (scheduling.oom_score_adjust or 0) < 0),
+                (("scheduling", "policy"), scheduling.policy in _REAL_TIME),
+            ]
         for inside, wished in wishes:
             if wished:
                 message = f"{'.'.join(map(str, inside))}: needs root"

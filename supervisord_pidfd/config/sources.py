@@ -2,6 +2,7 @@
 
 import bisect
 import re
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from supervisord_pidfd.config.positions import Path, Places, Span
@@ -91,7 +92,7 @@ class Report:
 
     def error(  # noqa: PLR0913 - the members of a problem
         self, place: Place, code: str, message: str, *, key: Path = (), hint: str | None = None,
-        see_also: Place | None = None, broken: bool = False,
+        see_also: Iterable[Place] = (), broken: bool = False,
     ) -> None:  # fmt: skip
         """Add an error; `broken` says that there is no knowing what else its line holds."""
         self._add("error", place, code, message, (key, hint, see_also), broken=broken)
@@ -100,7 +101,7 @@ class Report:
         self, place: Place, code: str, message: str, *, key: Path = (), hint: str | None = None
     ) -> None:
         """Add a warning: a fact of this host, or a likely slip."""
-        self._add("warning", place, code, message, (key, hint, None))
+        self._add("warning", place, code, message, (key, hint, ()))
 
     @property
     def is_full(self) -> bool:
@@ -117,7 +118,7 @@ class Report:
         place: Place,
         code: str,
         message: str,
-        about: tuple[Path, str | None, Place | None],
+        about: tuple[Path, str | None, Iterable[Place]],
         *,
         broken: bool = False,
     ) -> None:
@@ -137,7 +138,7 @@ class Report:
                 message,
                 hint,
                 line,
-                (str(see_also),) if see_also else (),
+                tuple(dict.fromkeys(map(str, see_also))),
                 caret,
                 width,
             ),

@@ -41,7 +41,7 @@ class Tree:
             else:
                 first = self.table(here)
                 second = Place(source, source.places.table(here) or START)
-                report.error(second, "duplicate", twice(here), key=here, see_also=first)
+                report.error(second, "duplicate", twice(here), key=here, see_also=(first,))
 
     def own_environment(self, name: str) -> Table:
         """Return the `environment` of a service without that of the defaults."""

@@ -1,7 +1,7 @@
 """Every table of the tree against the model; every failure becomes a problem at its place."""
 
 import difflib
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -12,6 +12,9 @@ from supervisord_pidfd.config.sources import Report, is_sensitive
 from supervisord_pidfd.config.tree import Table, Tree, merged, without
 from supervisord_pidfd.config.units import quoted
 
+if TYPE_CHECKING:
+    from supervisord_pidfd.config import tables
+
 _Model = TypeVar("_Model", bound=model.Table)
 
 _ANY_COMMAND = {"command": ["?"]}
@@ -21,31 +24,32 @@ _ANY_COMMAND = {"command": ["?"]}
 class Validator:
     """Turn the tree into validated tables, and every failure into a problem at its place."""
 
-    def __init__(self, tree: Tree, report: Report) -> None:
-        """Take out what is not built yet; what remains is validated table by table."""
+    def __init__(self, tree: Tree, report: Report, gate: later.Gate) -> None:
+        """Take out what the gate shuts; what remains is validated table by table."""
         self._tree = tree
         self._report = report
         self._data = tree.data
         self.broken: set[str] = set()
-        for path in later.take_out(self._data):
-            shown = path[2:] if path[0] == "service" else path
-            message = f"{'.'.join(shown)}: {later.MESSAGE}"
-            report.error(tree.key(path), "later", message, key=path)
+        for path, value in later.take_out(self._data, gate):
+            shown = ".".join(path[2:] if path[0] == "service" else path)
+            if value is None:
+                report.error(tree.key(path), "later", f"{shown}: {later.MESSAGE}", key=path)
+            else:
+                message = f"{shown}: {quoted(value)} is {later.MESSAGE}"
+                report.error(tree.value(path), "later", message, key=path)
         for key in self._data:
             if key not in model.TOP_LEVEL and not report.is_full:
                 self._unknown((key,), key, "the file", model.TOP_LEVEL)
 
     def sections(self) -> Sections:
         """Validate the tables that stand once in the file."""
-        return Sections(
-            self._section(model.Supervisor, "supervisor"),
-            self._section(model.Metrics, "metrics"),
-            self._section(model.Web, "web"),
-        )
+        return Sections(**{name: self._section(name) for name in model.SECTIONS})
 
-    def _section(self, kind: type[_Model], name: str) -> _Model:
-        found = self._validated(kind, self._table(name), (name,), f"[{name}]")
-        return kind.model_validate({}) if found is None else found
+    def _section(self, name: str) -> Any:
+        table = self._table(name)
+        if not table:
+            return None
+        return self._validated(model.table(model.SECTIONS[name]), table, (name,), f"[{name}]")
 
     def services(self) -> dict[str, model.Service]:
         """Validate every service, over the defaults."""
@@ -65,43 +69,21 @@ class Validator:
                 first = self._tree.value(("service", mains[0], "main"))
                 self._report.error(
                     place, "conflict", "main: at most one service can be the main one",
-                    key=("service", name, "main"), see_also=first if first != place else None,
+                    key=("service", name, "main"), see_also=(first,) if first != place else (),
                 )  # fmt: skip
         return services
 
-    def groups(self, services: dict[str, model.Service]) -> dict[str, str]:
-        """Validate the groups; return the group of each copy of a service that is in one."""
-        copies: dict[str, list[str]] = {name: [name] for name, _ in self._items("service")}
-        for name, service in services.items():
-            if service.instances:
-                copies[name] = [f"{name}@{copy}" for copy in service.instances]
-                copies |= {copy: [copy] for copy in copies[name]}
-        member_of: dict[str, str] = {}
-        placed: dict[str, Path] = {}
-        for name, table in self._items("group"):
-            group = self._validated(model.Group, table, ("group", name), f"group '{name}'")
-            for index, member in enumerate(group.services if group else ()):
-                path = ("group", name, "services", index)
-                if member not in copies:
-                    self._no_such_service(path, member, copies)
-                    continue
-                other = next((placed[copy] for copy in copies[member] if copy in placed), None)
-                if other:
-                    message = f"services: '{member}' is in a group already"
-                    self._report.error(
-                        self._tree.value(path), "conflict", message, key=path,
-                        see_also=self._tree.value(other),
-                    )  # fmt: skip
-                placed |= dict.fromkeys(copies[member], path)
-                member_of |= dict.fromkeys(copies[member], name)
-        return member_of
+    def groups(self) -> "dict[str, tables.Group]":
+        """Validate the groups."""
+        found: dict[str, Any] = {
+            name: self._validated(model.table("Group"), table, ("group", name), f"group '{name}'")
+            for name, table in self._items("group")
+        }
+        return {name: group for name, group in found.items() if group}
 
-    def _no_such_service(self, path: Path, name: str, known: dict[str, list[str]]) -> None:
-        close = difflib.get_close_matches(name, known, 1)
-        self._report.error(
-            self._tree.value(path), "no-such-service", f"services: no service {quoted(name)}",
-            key=path, hint=f"did you mean '{close[0]}'?" if close else None,
-        )  # fmt: skip
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all services, also of those that cannot be used."""
+        return tuple(name for name, _ in self._items("service"))
 
     def _defaults(self) -> Table:
         table = self._table("defaults")
@@ -238,12 +220,23 @@ def _known_keys(kind: type[model.Table], inside: Path) -> tuple[str, ...]:
     """Return the keys a table may have, those of later versions too."""
     pattern: tuple[str, ...] = ("service", "*") if kind is model.Service else ()
     for name, section in model.SECTIONS.items():
-        if kind is section:
+        if kind.__name__ == section:
             pattern = (name,)
-    table: Any = kind
+    table = kind
+    if inside[:1] == ("health",) and len(inside) > 1:
+        return tuple(model.table("HealthCheck").model_fields)
     for part in inside:
         if part == "limits":
             return fields.LIMIT_NAMES
-        table = table.model_fields[part].annotation
+        table = _table_in(table.model_fields[str(part)])
         pattern = (*pattern, str(part))
     return (*table.model_fields, *later.names_in(pattern))
+
+
+def _table_in(field: Any) -> type[model.Table]:
+    """Return the table that a field holds, if it is written."""
+    inner = next((mark for mark in field.metadata if isinstance(mark, model.Inner)), None)
+    if inner is not None:
+        return model.table(inner.name)
+    found: type[model.Table] = get_args(field.annotation)[0]
+    return found

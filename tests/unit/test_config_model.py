@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from supervisord_pidfd.config import later, model
+from supervisord_pidfd.config import later, model, tables
 from supervisord_pidfd.config.problems import render
 from supervisord_pidfd.core.exitstatus import Ends
 from supervisord_pidfd.core.spec import (
@@ -773,10 +773,8 @@ def test_a_longer_budget_is_enough(tmp_path):
         (f"{WEB}environment = {{ A = '${{B}}', B = '${{A}}' }}",
          (3, 21, "cycle", "environment.A: these name each other: A -> B -> A")),
         # later
-        ("supervisor.socket = '/x'",
-         (1, 21, "later", "supervisor.socket: not available in this version")),
-        (f"{WEB}type = 'notify'",
-         (3, 8, "later", "type: 'notify' is not available in this version")),
+        (f"{WEB}type = 'task'",
+         (3, 8, "later", "type: 'task' is not available in this version")),
         (f"{WEB}stop.scope = 'cgroup'",
          (3, 14, "later", "stop.scope: 'cgroup' is not available in this version")),
         (f"{WEB}log.to = ['file']",
@@ -801,9 +799,9 @@ def test_a_later_key_is_refused_at_its_key(problems_of, key):
 
 
 def test_a_later_key_of_the_defaults_is_told_once(problems_of):
-    found = problems_of(f"{WEB}[service.b]\ncommand = 'sh'\n[defaults]\nrequires = ['b']")
+    found = problems_of(f"{WEB}[service.b]\ncommand = 'sh'\n[defaults]\ncgroup.pids_max = 3")
 
-    assert found == [(6, 1, "later", "defaults.requires: not available in this version")]
+    assert found == [(6, 1, "later", "defaults.cgroup: not available in this version")]
 
 
 def test_what_is_wrong_in_the_defaults_is_told_once(problems_of):
@@ -1352,7 +1350,7 @@ def test_no_text_stops_the_pass(tmp_path, text):
     assert render(reply.problems)
 
 
-KEYS = st.sampled_from([*model.Service.model_fields, *model.Supervisor.model_fields, "x", "to"])
+KEYS = st.sampled_from([*model.Service.model_fields, *tables.Supervisor.model_fields, "x", "to"])
 PLAIN = st.one_of(
     st.integers(-5, 300).map(str), st.booleans().map(str).map(str.lower),
     st.sampled_from(["'x'", "'5s'", "'TERM'", "'infinity'", "nan", "'${A:-x}'", "'no'", "''"]),

@@ -40,7 +40,10 @@ def test_the_examples_are_valid(validate, path):
         "[service.a]\ncommand = 'x'\nrestart = 'maybe'", "[group.g]", "defaults.command = 'x'",
         "[service.a]\ncommand = 'x'\nbackoff.x = 1", "supervisor.reaper = 'epoll'",
         "[service.a]\ncommand = 'x'\nlimits.foo = 1", "[service.a]\ncommand = 'x'\numask = 22",
-        "[service.a]\ncommand = 'x'\nscheduling.nice = 99", "supervisor.socket = '/x'",
+        "[service.a]\ncommand = 'x'\nscheduling.nice = 99", "supervisor.socket = 3",
+        "[service.a]\ncommand = 'x'\nhealth.a.kind = 1",
+        "[service.a]\ncommand = 'x'\nhooks = 1",
+        "[service.a]\ncommand = 'x'\nrequires = ['a:soon']",
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_refused(validate, text):
@@ -67,7 +70,11 @@ def test_every_key_has_a_description():
 
 def test_no_key_is_both_built_and_later():
     built = {("service", "*", key) for key in model.Service.model_fields}
-    built |= {(n, key) for n, table in model.SECTIONS.items() for key in table.model_fields}
+    built |= {
+        (section, key)
+        for section, name in model.SECTIONS.items()
+        for key in model.table(name).model_fields
+    }
 
     assert built & later.KEYS == set()
 

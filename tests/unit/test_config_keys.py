@@ -1,0 +1,221 @@
+"""The keys of tasks, checks and dependencies: what they become, and how they are refused."""
+
+import pytest
+
+from supervisord_pidfd.config.problems import render
+from supervisord_pidfd.core.spec import (
+    CheckAction,
+    CheckKind,
+    CheckSpec,
+    CommandSpec,
+    Condition,
+    Dependency,
+    GroupSpec,
+    GroupStrategy,
+    HooksSpec,
+    NotifyAccess,
+    Overlap,
+    ReadyKind,
+    ReadySpec,
+    ReloadSpec,
+    ScheduleSpec,
+    ServiceType,
+    Tie,
+)
+from tests.support.config import load_text
+
+WEB = '[service.web]\ncommand = "/bin/sh"\n'
+OTHERS = (
+    "[service.db]\ncommand = '/bin/sh'\n"
+    "[service.migrate]\ncommand = '/bin/sh'\ntype = 'oneshot'\n"
+    "[service.w]\ncommand = '/bin/sh'\ninstances = 2\n"
+    "[group.back]\nservices = ['w@1', 'db']\n"
+)
+
+
+def loaded(folder, text, **members):
+    reply = load_text(folder, text, all_keys=True, **members)
+    assert reply.ok, render(reply.problems)
+    return reply
+
+
+def without_fast(value):
+    """Leave out what depends on the filesystem of this host."""
+    if isinstance(value, CommandSpec):
+        return value._replace(fast=False)
+    if isinstance(value, ReadySpec | CheckSpec | HooksSpec | ReloadSpec):
+        return value._replace(**{n: without_fast(v) for n, v in value._asdict().items()})
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        return tuple(map(without_fast, value))
+    return value
+
+
+SH = CommandSpec(("/bin/sh", "-c", "x"), "/bin/sh")
+
+
+@pytest.mark.parametrize(
+    ("line", "member", "value"),
+    [
+        ("type = 'notify'", "type", ServiceType.NOTIFY),
+        ("type = 'notify'", "ready", ReadySpec(ReadyKind.NOTIFY)),
+        ("ready.tcp = 'localhost:80'", "ready", ReadySpec(ReadyKind.TCP, target="localhost:80")),
+        ("ready.tcp = 'unix:s'", "ready", ReadySpec(ReadyKind.TCP, target="unix:{}/s")),
+        (
+            "ready = { http = 'http://[::1]:8/x?y', period = '1s', timeout = 5 }",
+            "ready",
+            ReadySpec(ReadyKind.HTTP, target="http://[::1]:8/x?y", period=1.0, timeout=5.0),
+        ),
+        ("ready.exec = '/bin/sh -c x'", "ready", ReadySpec(ReadyKind.EXEC, command=SH)),
+        ("ready.file = '${service.name}.pid'", "ready",
+         ReadySpec(ReadyKind.FILE, target="{}/web.pid")),
+        ("ready.fd = 3", "ready", ReadySpec(ReadyKind.FD, fd=3)),
+        ("health.a.memory = '1MiB'", "checks", (CheckSpec("a", CheckKind.MEMORY, size=1 << 20),)),
+        ("health.a.watchdog = '5s'", "checks",
+         (CheckSpec("a", CheckKind.WATCHDOG, period=5.0, failures=1),)),
+        ("health.a = { watchdog = 5, failures = 2 }", "checks",
+         (CheckSpec("a", CheckKind.WATCHDOG, period=5.0, failures=2),)),
+        (
+            ("health.a = { exec = '/bin/sh -c x', period = 1, timeout = 2, initial_delay = 3, "
+            "failures = 4, successes = 5, action = 'none' }"),
+            "checks",
+            (CheckSpec("a", CheckKind.EXEC, command=SH, period=1.0, timeout=2.0,
+                       initial_delay=3.0, failures=4, successes=5, action=CheckAction.NONE),),
+        ),
+        (
+            ("health.a = { http = 'https://h/', headers = { X = ' ${service.name} ' }, "
+            "status = '200,300-301', verify = false }"),
+            "checks",
+            (CheckSpec("a", CheckKind.HTTP, target="https://h/", headers=(("X", "web"),),
+                       status=((200, 200), (300, 301)), verify=False),),
+        ),
+        ("hooks = { pre_start = '/bin/sh -c x', timeout = 5 }", "hooks",
+         HooksSpec(pre_start=SH, timeout=5.0)),
+        ("reload.signal = 'HUP'", "reload", ReloadSpec(signum=1)),
+        ("reload = { command = '/bin/sh -c x', check = ['/bin/sh', '-c', 'x'], timeout = 1 }",
+         "reload", ReloadSpec(command=SH, check=SH, timeout=1.0)),
+        ("type = 'oneshot'\nschedule.every = '1h'", "schedule", ScheduleSpec(every=3600.0)),
+        ("type = 'oneshot'\nschedule.every = '1h'", "autostart", False),
+        ("type = 'oneshot'\nautostart = true\nschedule.every = '1h'", "autostart", True),
+        (
+            ("type = 'oneshot'\nschedule = { calendar = '30  3 * * mon-fri', overlap = 'queue', "
+            "jitter = 9, timezone = 'Europe/Berlin' }"),
+            "schedule",
+            ScheduleSpec(calendar="30 3 * * mon-fri", overlap=Overlap.QUEUE, jitter=9.0,
+                         timezone="Europe/Berlin"),
+        ),
+        ("notify_access = 'all'", "notify_access", NotifyAccess.ALL),
+        ("fdstore.max = 4", "fdstore_max", 4),
+        ("metrics_port = 9100", "metrics_port", 9100),
+        ("metrics_path = '/m'", "metrics_path", "/m"),
+        ("requires = ['db']", "dependencies", (Dependency("db", Tie.REQUIRES),)),
+        ("wants = ['migrate']", "dependencies",
+         (Dependency("migrate", Tie.WANTS, Condition.EXITED_OK),)),
+        ("after = ['w:started']", "dependencies",
+         (Dependency("w@0", Tie.AFTER, Condition.STARTED),
+          Dependency("w@1", Tie.AFTER, Condition.STARTED))),
+        ("after = ['@back']", "dependencies",
+         (Dependency("w@1", Tie.AFTER), Dependency("db", Tie.AFTER))),
+        ("after = ['@w']", "dependencies", (Dependency("w@0", Tie.AFTER),)),
+        ("part_of = ['w', 'w@0']", "part_of", ("w@0", "w@1")),
+    ],
+)  # fmt: skip
+def test_a_key_becomes_a_member(tmp_path, line, member, value):
+    reply = loaded(tmp_path, f"{WEB}{line}\n{OTHERS}")
+    found = without_fast(getattr(reply.services[0], member))
+
+    assert found == _in(tmp_path, value)
+
+
+def _in(folder, value):
+    if isinstance(value, ReadySpec):
+        return value._replace(target=value.target.replace("{}", str(folder)))
+    return value
+
+
+def test_before_is_the_other_ones_after(tmp_path):
+    text = f"{WEB}before = ['w@0', 'db:started']\n{OTHERS}"
+    found = {spec.name: spec.dependencies for spec in loaded(tmp_path, text).services}
+
+    assert found == {
+        "web": (), "migrate": (), "w@1": (),
+        "w@0": (Dependency("web", Tie.AFTER),),
+        "db": (Dependency("web", Tie.AFTER, Condition.STARTED),),
+    }  # fmt: skip
+
+
+def test_a_oneshot_that_is_before_another_must_have_ended_well(tmp_path):
+    text = f"{WEB}type = 'oneshot'\nbefore = ['db']\n{OTHERS}"
+
+    db = next(spec for spec in loaded(tmp_path, text).services if spec.name == "db")
+    assert db.dependencies == (Dependency("web", Tie.AFTER, Condition.EXITED_OK),)
+
+
+def test_a_group_has_its_members_in_order_and_its_limit(tmp_path):
+    text = f"{WEB}{OTHERS}strategy = 'rest_for_one'\nlimit = '5/10m'"
+
+    assert loaded(tmp_path, text).supervisor.groups == (
+        GroupSpec("back", ("w@1", "db"), GroupStrategy.REST_FOR_ONE, 5, 600.0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "member", "value"),
+    [
+        ("socket = 's'", "socket", "{}/s"), ("socket = 'none'", "socket", "none"),
+        ("read_users = ['root', 7]", "read_uids", (0, 7)),
+        ("read_groups = [9]", "read_gids", (9,)),
+        ("history_size = 3", "history_size", 3), ("ready_when = 'services'", "ready_when",
+         "services"),
+    ],
+)  # fmt: skip
+def test_a_key_of_the_daemon(tmp_path, line, member, value):
+    reply = loaded(tmp_path, f"[supervisor]\n{line}")
+    value = value.replace("{}", str(tmp_path)) if isinstance(value, str) else value
+
+    assert getattr(reply.supervisor, member) == value
+
+
+def test_an_unknown_reader_is_a_warning(tmp_path):
+    reply = loaded(tmp_path, "supervisor.read_users = ['no such', 'root']")
+
+    assert [(p.code, p.column) for p in reply.problems] == [("no-such-user", 26)]
+    assert reply.supervisor.read_uids == (0,)
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "code", "message"),
+    [
+        ("requires = ['a b']", 13, "bad-value", "requires: not a reference: 'a b'"),
+        ("requires = ['db:soon']", 13, "bad-value", "requires: must wait for one of started"),
+        ("part_of = ['db:ready']", 12, "bad-value", "part_of: takes no condition: 'db:ready'"),
+        ("wants = ['bd']", 10, "no-such-service", "wants: no service 'bd'"),
+        ("before = ['@bakc']", 11, "no-such-service", "before: no group '@bakc'"),
+        ("ready.tcp = 'x'", 13, "bad-value", "ready.tcp: not an address to connect to: 'x'"),
+        ("ready.http = 'ftp://x'", 14, "bad-value", "ready.http: not an http or https URL"),
+        ("ready.http = 'http://u:pw@x'", 14, "bad-value", "ready.http: must not name a user"),
+        ("ready.fd = 2", 12, "bad-value", "ready.fd: must be from 3 to 1023, not 2"),
+        ("ready.period = 0", 16, "bad-value", "ready.period: must be at least 10ms, not 0"),
+        ("health.a.tpc = 1", 10, "unknown-key", "unknown key 'health.a.tpc' in service 'web'"),
+        ("health.a.status = '99'", 19, "bad-value", "health.a.status: not HTTP codes: '99'"),
+        ("health = 1", 10, "bad-type", "health: not a table: 1"),
+        ("hooks = 1", 9, "bad-type", "hooks: not a table: 1"),
+        ("schedule.calendar = '* *'", 21, "bad-value", "schedule.calendar: not a calendar of"),
+        ("schedule.calendar = '0 0 30 2 *'", 21, "bad-value", "schedule.calendar: not a calendar"),
+        ("schedule.timezone = 'Mars'", 21, "bad-value", "schedule.timezone: no such time zone"),
+        ("fdstore.max = -1", 15, "bad-value", "fdstore.max: must be from 0 to 1024, not -1"),
+        ("metrics_port = 0", 16, "bad-value", "metrics_port: must be from 1 to 65535, not 0"),
+        ("metrics_path = 'x'", 16, "bad-value", "metrics_path: not a path of a URL: 'x'"),
+    ],
+)  # fmt: skip
+def test_a_problem_is_told_at_its_place(tmp_path, line, column, code, message):
+    reply = load_text(tmp_path, f"{WEB}{line}\n{OTHERS}", all_keys=True)
+    first = next(p for p in reply.problems if p.severity == "error")
+
+    assert (first.line, first.column, first.code) == (3, column, code)
+    assert first.message.startswith(message)
+
+
+def test_a_slip_in_a_reference_gets_a_suggestion(tmp_path):
+    reply = load_text(tmp_path, f"{WEB}after = ['@bakc', 'migrat']\n{OTHERS}", all_keys=True)
+
+    assert [p.hint for p in reply.problems] == ["did you mean '@back'?", "did you mean 'migrate'?"]
