@@ -5,6 +5,7 @@ then the loop turns, and everything else happens in it.
 """
 
 import contextlib
+import errno
 import os
 import random
 import signal
@@ -41,13 +42,17 @@ from supervisord_pidfd.errors import StartupError
 from supervisord_pidfd.garbage import Garbage
 from supervisord_pidfd.hands import Hands
 from supervisord_pidfd.internals import Internals
+from supervisord_pidfd.listening import FOR_ALL, FOR_US, Listener
 from supervisord_pidfd.loop import Loop, Priority
 from supervisord_pidfd.options import RunOptions
 from supervisord_pidfd.orphans import Orphans
+from supervisord_pidfd.panel import Panel, Sides
 from supervisord_pidfd.process import Host, vfork_works
 from supervisord_pidfd.publisher import LogPipe, Publisher, StderrLines, as_text
 from supervisord_pidfd.readiness import Surroundings, make_directory
 from supervisord_pidfd.reaper import Hooks, make_reaper
+from supervisord_pidfd.records import ConfigRecord
+from supervisord_pidfd.records import Daemon as DaemonRecord
 from supervisord_pidfd.supervisor import Outside, Supervisor
 
 EXIT_OK, EXIT_CONFIG = 0, 6
@@ -103,6 +108,8 @@ class Daemon:
         self._generation = 0
         self._supervisor: Supervisor | None = None
         self._internals: Internals | None = None
+        self._listener: Listener | None = None
+        self._panel: Panel | None = None
         self._leave = self._loop.deadline(self._loop.stop)
         self._finishing = False
         self._failure: StartupError | None = None
@@ -132,6 +139,10 @@ class Daemon:
 
     def close(self) -> None:
         """Let go of everything this process holds; children are not signalled."""
+        if self._panel is not None:
+            self._panel.close()
+        elif self._listener is not None:
+            self._listener.close()
         if self._internals is not None:
             self._internals.close()
         if self._log_pipe is not None:
@@ -175,6 +186,8 @@ class Daemon:
             place = errors[0]
             first = f"{place.file}:{place.line}:{place.column}: {place.message}"
         warnings = len(problems) - len(errors)
+        if self._panel is not None:
+            self._panel.records.config.last_error = first
         self._tell(ConfigRejected(max(1, len(errors)), warnings, first))
 
     def _apply(self, supervisor: Supervisor, reply: config_child.Reply, outcome: Outcome) -> None:
@@ -190,6 +203,15 @@ class Daemon:
     def _applied(self, reply: config_child.Reply, outcome: Outcome, plan: ReloadPlan) -> None:
         self._generation += 1
         self._tally.config_applied_at = self._clock.wall()
+        if self._panel is not None:
+            self._panel.records.config = ConfigRecord(
+                file=reply.files[0] if reply.files else None,
+                files=tuple(reply.files),
+                generation=self._generation,
+                digest=reply.digest,
+                applied_at=self._tally.config_applied_at,
+            )
+            self._panel.applied(plan, outcome.by)
         self._tell(
             ConfigApplied(
                 generation=self._generation,
@@ -217,6 +239,7 @@ class Daemon:
         spec = reply.supervisor
         try:
             self._take_runtime_directory(spec)
+            self._open_socket(spec)
             self._choose_reaper(spec)
         except StartupError as failure:
             self._failure = failure
@@ -242,6 +265,8 @@ class Daemon:
         kind = self._reaper.kind
         self._tell(DaemonStarted(__version__, kind, self._pid1, file, len(services)))
         self._supervisor = supervisor
+        if self._listener is not None or not self._options.single:
+            self._panel = self._make_panel(supervisor)
         self._applied(reply, outcome, ReloadPlan(add=tuple(services)))
         supervisor.start(services)
         internals = Internals(hands, supervisor, self._publisher, self._features, asker)
@@ -292,6 +317,36 @@ class Daemon:
         except OSError as error:
             self._tell(ControlUnavailable(path, os.strerror(error.errno or 0)))
 
+    def _open_socket(self, spec: SupervisorSpec) -> None:
+        """Make the control socket, at the first place that is named; without one there is none."""
+        path = self._options.socket or (None if self._options.single else spec.socket)
+        if path == "none":
+            return
+        if path is not None:
+            path = os.path.join(self._process.start_dir, path)
+        elif self._runtime is not None:
+            path = os.path.join(self._runtime.path, "control.sock")
+        else:
+            return
+        try:
+            self._listener = Listener(path, _mode(spec))
+        except OSError as error:
+            self._tell(ControlUnavailable(path, _errno_name(error)))
+
+    def _make_panel(self, supervisor: Supervisor) -> Panel:
+        panel = Panel(Sides(self._loop, supervisor, self._publisher, self._callback_crashed))
+        features = self._features
+        panel.records.daemon = DaemonRecord(
+            pid1=self._pid1,
+            reaper=self._reaper.kind,
+            reaper_reason=features.reason,
+            features=_optional(features),
+            started=self._clock.wall(),
+        )
+        if self._listener is not None:
+            panel.serve(self._listener)
+        return panel
+
     def _choose_reaper(self, spec: SupervisorSpec) -> None:
         """Settle how exits are detected, now that the file has been read."""
         features = self._features
@@ -311,9 +366,7 @@ class Daemon:
         self._applying.reaper = self._reaper
         self._features = features
         if features.pidfd:
-            optional = ("pidfs", "exit_info", "group_signal")
-            found = tuple(name for name in optional if getattr(features, name))
-            self._tell(ReaperChosen("pidfd", None, found))
+            self._tell(ReaperChosen("pidfd", None, _optional(features)))
             return
         self._listen(Priority.EXITS)  # the signal is how exits are seen now
         if spec.reaper == "sigchld":
@@ -345,6 +398,8 @@ class Daemon:
 
     def _removed(self, name: str) -> None:
         self._tally.forget(name)
+        if self._panel is not None:
+            self._panel.removed(name)
         if self._internals is not None:
             self._internals.removed(name)
 
@@ -371,9 +426,10 @@ class Daemon:
     def _after_turn(self) -> bool:
         if self._finishing:
             return self._finish_turn()
+        more = self._panel is not None and self._panel.work()
         if self._supervisor is not None:
             self._supervisor.settle()
-        more = self._publisher.publish()
+        more = self._publisher.publish() or more
         if self._log_pipe is not None:
             self._log_pipe.flush()
             lost = self._log_pipe.take_lost()
@@ -462,6 +518,8 @@ class Daemon:
         self._tell(DaemonStopped(self._exit_code, took, supervisor.left_alive()))
         self._publisher.publish_all()
         self._finishing = True
+        if self._panel is not None:
+            self._panel.close()
         if self._log_pipe is not None:
             self._log_pipe.finish()
         if self._internals is not None:
@@ -474,6 +532,22 @@ class Daemon:
         if self._internals is None or self._internals.logger_is_gone:
             self._loop.stop()
         return False
+
+
+def _mode(spec: SupervisorSpec) -> int:
+    return FOR_ALL if spec.read_uids or spec.read_gids else FOR_US
+
+
+def _optional(features: sysabi.Features) -> tuple[str, ...]:
+    """Name the optional features of the kernel that are in use."""
+    names = ("pidfs", "exit_info", "group_signal") if features.pidfd else ()
+    return tuple(name for name in names if getattr(features, name))
+
+
+def _errno_name(error: OSError) -> str:
+    if error.errno is None:  # CPython's own word for a path that is too long
+        return "ENAMETOOLONG"
+    return errno.errorcode.get(error.errno, str(error.errno))
 
 
 def _place_of(error: BaseException) -> str:

@@ -15,63 +15,24 @@ from supervisord_pidfd.commands import (
     NO_SUCH_SERVICE,
     REFUSED,
     WAIT_TIMED_OUT,
+    Call,
 )
 from supervisord_pidfd.core.events import ResetRequested
-from supervisord_pidfd.core.exitstatus import Cause, Exited, Signaled
+from supervisord_pidfd.core.exitstatus import Cause
 from supervisord_pidfd.core.goals import Asked, Goal, ask_restart, ask_start
 from supervisord_pidfd.core.history import History, Run
-from supervisord_pidfd.core.lifecycle import End
 from supervisord_pidfd.core.naming import NoSuchNameError, TooManyGlobsError
 from supervisord_pidfd.core.showing import toml_of
-from supervisord_pidfd.core.words import ended
 from supervisord_pidfd.explain import Subject, explain
 from supervisord_pidfd.loop import Loop
+from supervisord_pidfd.records import exit_record
 from supervisord_pidfd.service import Service
-from supervisord_pidfd.signals import name_of
 
 SETTLE_S = 1.0
 EVERYTHING = "all"
 """What stands for all services; none can have this name."""
 
 _CONDITIONS = {"ready": Goal.READY, "running": Goal.RUNNING, "stopped": Goal.DOWN}
-
-
-class Peer(Protocol):
-    """Be who asks."""
-
-    @property
-    def full(self) -> bool:
-        """Tell whether they may do everything."""
-        ...
-
-    @property
-    def by(self) -> str:
-        """Return who asks in the words of the log: `operator:0`."""
-        ...
-
-
-class Call(Protocol):
-    """Be one call; its parameters are checked, those left out are None."""
-
-    parameters: dict[str, Any]
-    more: bool
-
-    @property
-    def peer(self) -> Peer:
-        """Return who asks."""
-        ...
-
-    def reply(self, parameters: dict[str, Any], *, continues: bool = False) -> None:
-        """Answer; with `continues` there is more to come."""
-        ...
-
-    def error(self, name: str, parameters: dict[str, Any] | None = None) -> None:
-        """Answer with an error, which is the last answer."""
-        ...
-
-    def on_gone(self, callback: Callable[[], None]) -> None:
-        """Call back if the client leaves before the last answer."""
-        ...
 
 
 class Fleet(Protocol):
@@ -339,7 +300,7 @@ def run_record(run: Run) -> dict[str, Any]:
         "ready_at": _stamp(run.ready_at),
         "ended_at": _stamp(run.ended_at),
         "lasted_s": run.lasted_s,
-        "exit": None if run.end is None else _exit_record(run.end),
+        "exit": None if run.end is None else exit_record(run.end),
         "stopped_by": run.stopped_by,
         "next": run.next,
         "delay_s": run.delay_s,
@@ -347,20 +308,6 @@ def run_record(run: Run) -> dict[str, Any]:
         "user_cpu_s": run.user_cpu_s,
         "system_cpu_s": run.system_cpu_s,
         "last_lines": [],
-    }
-
-
-def _exit_record(end: End) -> dict[str, Any]:
-    status = end.status
-    return {
-        "cause": end.cause.value,
-        "exit_code": status.code if isinstance(status, Exited) else None,
-        "signal": name_of(status.signum) if isinstance(status, Signaled) else None,
-        "core": isinstance(status, Signaled) and status.core,
-        "forced": end.forced,
-        "stage": end.stage,
-        "error": end.error,
-        "text": ended(end, name_of),
     }
 
 

@@ -19,11 +19,12 @@ LATER = ("convert", "release-cgroup")
 
 
 class RunOptions(NamedTuple):
-    """Hold the options of `run`; `command` is the words after `--`."""
+    """Hold the options of `run`; `command` is the words after `--`; `socket` may be "none"."""
 
     file: str | None = None
     overrides: tuple[str, ...] = ()
     pid1: str = "auto"
+    socket: str | None = None
     command: tuple[str, ...] = ()
 
     @property
@@ -85,6 +86,6 @@ def _with(options: RunOptions, name: str, value: str) -> RunOptions:
         if value not in {"auto", "yes", "no"}:
             raise UsageError(f"'--pid1 {value}' is none of auto, yes, no")
         return options._replace(pid1=value)
-    if value != "none":
-        raise UsageError(f"'--socket {value}': not available in this version (only 'none' is)")
-    return options
+    if not value:
+        raise UsageError("'--socket' needs a path, or 'none'")
+    return options._replace(socket=value)

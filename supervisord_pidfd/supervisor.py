@@ -7,7 +7,7 @@ the budget is spent, the daemon is done. A second request only hastens it.
 
 import math
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from supervisord_pidfd.core.events import (
@@ -87,6 +87,7 @@ class Supervisor:
         self.pid1 = pid1
         self.stopping = False
         self.exit_code = 0
+        self.listeners: list[Callable[[Service, ServiceState], None]] = []
         self._code_of_main = False
         self.stop_began = 0.0
         self._hands = hands
@@ -122,10 +123,12 @@ class Supervisor:
         return None
 
     def changed(self, service: Service, before: ServiceState) -> None:
-        """Follow a service's state: gate, leftovers, removal, idleness, shutdown."""
+        """Follow a service's state: listeners, gate, leftovers, removal, idleness, shutdown."""
         after = service.state
         name = service.name
         self._outside.touched(name)
+        for listener in self.listeners:
+            listener(service, before)
         if after.phase is before.phase and after.ended is before.ended:
             return  # as after an immediate restart, which was taken in one go
         if after.ended is not None:
@@ -167,6 +170,29 @@ class Supervisor:
         for spec in specs.values():
             if spec.autostart:
                 self.services[spec.name].post(StartRequested("config"))
+
+    def names_for_start(self, names: Iterable[str], *, only: bool) -> tuple[str, ...]:  # noqa: ARG002
+        """Return whom a start of these starts, in order."""
+        return tuple(names)
+
+    def names_for_stop(self, names: Iterable[str], *, only: bool) -> tuple[str, ...]:  # noqa: ARG002
+        """Return whom a stop of these stops, in order."""
+        return tuple(names)
+
+    def start_names(self, names: Iterable[str], by: str) -> None:
+        """Ask for a start of each."""
+        for name in names:
+            self.services[name].post(StartRequested(by))
+
+    def stop_names(self, names: Iterable[str], by: str, cause: Cause) -> None:
+        """Ask for a stop of each."""
+        for name in names:
+            self.services[name].post(StopRequested(by, cause))
+
+    def restart_names(self, names: Iterable[str], by: str, cause: Cause) -> None:
+        """Ask for a new run of each."""
+        for name in names:
+            self.services[name].post(RestartRequested(by, cause))
 
     def apply(self, specs: Mapping[str, ServiceSpec], spec: SupervisorSpec) -> ReloadPlan:
         """Go over to another configuration; what did not change is not touched."""

@@ -33,10 +33,6 @@ _KEYS = """
 KEYS = frozenset(tuple(key.split(".")) for key in _KEYS.split())
 
 WAITING = (
-    "supervisor.socket!=none",
-    "supervisor.read_users",
-    "supervisor.read_groups",
-    "supervisor.history_size",
     "supervisor.ready_when",
     "group.*.strategy",
     "group.*.limit",
@@ -64,8 +60,6 @@ WAITING = (
     "service.*.reload",
     "service.*.hooks",
     "service.*.schedule",
-    "service.*.metrics_port",
-    "service.*.metrics_path",
 )
 """One key a line: remove it in the change that brings what it does."""
 

@@ -209,6 +209,12 @@ METRICS: tuple[Metric, ...] = (
         "Unix time of the last successful apply.",
     ),
     _daemon(
+        "control_requests_total",
+        Kind.COUNTER,
+        "Calls on the control socket, refused ones included.",
+        ("method", "result"),
+    ),
+    _daemon(
         "http_requests_total",
         Kind.COUNTER,
         "HTTP requests answered by the gateway.",
@@ -477,6 +483,11 @@ class Tally:
     def add_busy(self, seconds: float) -> None:
         """Add time the loop spent working."""
         self._busy[()] += seconds
+
+    def count_control(self, method: str, result: str) -> None:
+        """Count an answered call; the words come from the table of methods, not from clients."""
+        counts = self._counters.setdefault("supervisord_control_requests_total", {})
+        counts[method, result] = counts.get((method, result), 0.0) + 1
 
     def totals(self, service: str) -> dict[str, Any]:
         """Return a service's totals as plain data, all zero for one that never did anything."""

@@ -23,6 +23,15 @@ def age(seconds: float) -> str:
     return f"{left}s"
 
 
+def rough(seconds: float) -> str:
+    """Write a length in its largest unit alone: `3s`, `12m`, `3d`."""
+    left = max(0, int(seconds))
+    for size, unit in _UNITS:
+        if left >= size:
+            return f"{left // size}{unit}"
+    return "0s"
+
+
 def length(seconds: float) -> str:
     """Write a length with a tenth of a second where that matters: `0.2s`, `12m 12s`."""
     if math.isinf(seconds):

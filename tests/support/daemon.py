@@ -21,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from tests.support.varlink import Varlink
+
 MARK = "DAEMON_UNDER_TEST"
 
 
@@ -139,6 +141,15 @@ class Daemon:
     def pid(self) -> int:
         """Give the daemon's pid."""
         return self.process.pid
+
+    @property
+    def socket(self) -> Path:
+        """Say where the control socket is, unless the test puts it elsewhere."""
+        return self.home / "run" / "control.sock"
+
+    def client(self, within: float = 10.0) -> Varlink:
+        """Connect to the control socket of a daemon that is ready."""
+        return Varlink(self.socket, within)
 
     @property
     def stderr_path(self) -> Path:

@@ -46,7 +46,8 @@ def test_a_missing_or_wrong_verb_is_explained(words, message):
         (["--set", "a="], RunOptions(overrides=("a=",))),
         (["--pid1", "yes"], RunOptions(pid1="yes")),
         (["--pid1=no"], RunOptions(pid1="no")),
-        (["--socket", "none"], RunOptions()),
+        (["--socket", "none"], RunOptions(socket="none")),
+        (["--socket=/run/x"], RunOptions(socket="/run/x")),
         (["--", "sleep", "1"], RunOptions(command=("sleep", "1"))),
         (["--", "--", "-c"], RunOptions(command=("--", "-c"))),
         (["-c", "x", "--", "run"], RunOptions(file="x", command=("run",))),
@@ -66,7 +67,7 @@ def test_options_of_run(words, expected):
         (["--set"], "'--set' needs a value"),
         (["--set", "key"], "'--set key' is not KEY=VALUE"),
         (["--pid1", "maybe"], "'--pid1 maybe' is none of auto, yes, no"),
-        (["--socket", "/run/x"], "not available in this version"),
+        (["--socket="], "needs a path"),
     ],
 )
 def test_wrong_words_are_explained(words, message):

@@ -55,6 +55,8 @@ def tally():
 
 
 def core():
+    counted = tally()
+    counted.count_control("Status", "ok")
     answer = {
         "info": {"version": "0.1.0", "python": "3.11.7", "kernel": "6.18.0"},
         "reaper": {"kind": "sigchld", "reason": "ENOSYS"},
@@ -62,7 +64,7 @@ def core():
         "phases": {"running": 2, "failed": 1},
         "stopping": True,
         "pid": 99,
-        "families": tally().families(),
+        "families": counted.families(),
     }
     return Core(answer, USAGE, 1024, 1764000000.0)
 

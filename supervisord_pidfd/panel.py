@@ -1,0 +1,185 @@
+"""All that clients of the control socket reach, put together and kept in step with the services.
+
+The panel follows every change of state and every notice, so that what a client asks is answered
+from memory. It exists as soon as services do, and serves whatever listener it is given.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from supervisord_pidfd.changes import Changes
+from supervisord_pidfd.commands import bind
+from supervisord_pidfd.control import ControlServer, Outward
+from supervisord_pidfd.core import naming
+from supervisord_pidfd.core.history import History
+from supervisord_pidfd.core.lifecycle import Phase, ServiceState
+from supervisord_pidfd.core.reload import ReloadPlan
+from supervisord_pidfd.explain import Applied, Need, Subject
+from supervisord_pidfd.listening import Listener
+from supervisord_pidfd.loop import Loop
+from supervisord_pidfd.operations import Operations
+from supervisord_pidfd.operations import Sources as OperationsSources
+from supervisord_pidfd.publisher import Publisher
+from supervisord_pidfd.queries import Queries
+from supervisord_pidfd.queries import Sources as QueriesSources
+from supervisord_pidfd.records import Records
+from supervisord_pidfd.service import Service
+from supervisord_pidfd.supervisor import Supervisor
+
+DESCRIPTION = os.path.join(os.path.dirname(__file__), "io.supervisordpidfd.Control.varlink")
+
+
+class Sides(NamedTuple):
+    """Hold what the panel stands between."""
+
+    loop: Loop
+    supervisor: Supervisor
+    publisher: Publisher
+    crashed: Callable[[str, BaseException], None]
+
+
+class Panel:
+    """Follow the services and answer clients. Owns the listener that it is given."""
+
+    def __init__(self, sides: Sides) -> None:
+        loop, supervisor, publisher, _ = self._sides = sides
+        self._supervisor = supervisor
+        self._listener: Listener | None = None
+        self._server: ControlServer | None = None
+        self._groups: dict[str, list[str]] | None = None
+        self._applied: dict[str, Applied] = {}
+        self._shutdown_told = False
+        self._changes = Changes(loop, supervisor.services)
+        self._history = History(supervisor.spec.history_size, self._policy_of)
+        self.records = Records(loop.clock, publisher.tally, self._needs)
+        self._handlers = bind(
+            Operations(
+                OperationsSources(
+                    loop=loop,
+                    fleet=supervisor,
+                    changes=self._changes,
+                    history=self._history,
+                    resolve=self._resolve,
+                    subject=self._subject,
+                    record=self.records.service,
+                    catch_up=publisher.publish,
+                )
+            ),
+            Queries(
+                QueriesSources(supervisor, self.records, self._resolve, publisher.tally.families)
+            ),
+        )
+        supervisor.listeners.append(self._follow)
+        publisher.observers.append(self._history.take)
+
+    # -- the socket -------------------------------------------------------------------------------
+
+    def serve(self, listener: Listener) -> None:
+        """Serve clients on this socket."""
+        self._listener = listener
+        with open(DESCRIPTION, encoding="utf-8") as file:
+            description = file.read()
+        loop, _, publisher, crashed = self._sides
+        outward = Outward(publisher.tell, publisher.tally, crashed)
+        server = ControlServer(loop, listener.socket, self._handlers, outward, description)
+        self._server = server
+
+    def work(self) -> bool:
+        """Do a turn's share for clients; return whether there is more."""
+        if self._supervisor.stopping and not self._shutdown_told:
+            self._shutdown_told = True
+            self._changes.supersede_all("shutdown")
+        return self._server is not None and self._server.work()
+
+    def close(self) -> None:
+        """End all conversations, and take the socket away."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    # -- keeping in step --------------------------------------------------------------------------
+
+    def _follow(self, service: Service, before: ServiceState) -> None:
+        self.records.follow(service)
+        self._changes.changed(service, before)
+
+    def removed(self, name: str) -> None:
+        """Forget a service that is gone."""
+        self._changes.removed(name)
+        self._history.forget(name)
+        self.records.forget(name)
+        self._applied.pop(name, None)
+        self._groups = None
+
+    def applied(self, plan: ReloadPlan, by: str) -> None:
+        """Take note of another configuration."""
+        self._groups = None
+        self._history.resize(self._supervisor.spec.history_size)
+        wall = self._sides.loop.clock.wall()
+        actions = (
+            ("added", plan.add),
+            ("restarted", plan.restart),
+            ("updated", plan.update),
+        )
+        for action, names in actions:
+            note = Applied(wall, by, action)
+            self._applied.update(dict.fromkeys(names, note))
+
+    # -- what the methods ask ---------------------------------------------------------------------
+
+    def _resolve(self, names: Iterable[str]) -> tuple[str, ...]:
+        services = self._supervisor.services
+        if self._groups is None:
+            self._groups = {}
+            for service in services.values():
+                if service.spec.group:
+                    self._groups.setdefault(service.spec.group, []).append(service.name)
+        return naming.expand(names, services, self._groups)
+
+    def _policy_of(self, name: str) -> str:
+        service = self._supervisor.services.get(name)
+        return "" if service is None else service.spec.restart.value
+
+    def _subject(self, service: Service) -> Subject:
+        clock = self._sides.loop.clock
+        return Subject(
+            spec=service.spec,
+            state=service.state,
+            now=clock.now(),
+            wall=clock.wall(),
+            runs=self._history.runs(service.name),
+            needs=tuple(self._needs_of(service)),
+            blocks=tuple(self._blocked_by(service)),
+            applied=self._applied.get(service.name),
+            failed_checks=tuple(
+                (name, check.error or "")
+                for name, check in service.checks.items()
+                if name in service.state.failing
+            ),
+            pending=service.pending is not None,
+        )
+
+    def _needs(self, service: Service) -> list[tuple[str, str]]:
+        return [
+            (need.on, f"{need.on} ({need.phase})" if need.phase else need.on)
+            for need in self._needs_of(service)
+        ]
+
+    def _needs_of(self, service: Service) -> list[Need]:
+        if service.state.phase is not Phase.WAITING:
+            return []
+        held = self._supervisor.held(service)
+        return [] if held is None else [Need(held.on, held.condition)]
+
+    def _blocked_by(self, service: Service) -> list[tuple[str, str]]:
+        return [
+            (other.name, dependency.tie.value)
+            for other in self._supervisor.services.values()
+            if other.state.phase is Phase.WAITING
+            for dependency in other.spec.dependencies
+            if dependency.target == service.name
+        ]
