@@ -1,6 +1,7 @@
 """Who is meant by a reference: groups, dependencies and `part_of`, all by full names."""
 
 import difflib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +16,9 @@ from supervisord_pidfd.core.spec import Condition, Dependency, GroupSpec, GroupS
 if TYPE_CHECKING:
     from supervisord_pidfd.config import tables
 
+MAX_CYCLES = 20
+MAX_SHOWN = 12
+"""Names of one cycle that are printed."""
 MAX_EDGES = 200_000
 """Of all services together; two services of 10,000 instances have 100 million between them."""
 
@@ -24,6 +28,14 @@ class Ties(NamedTuple):
 
     dependencies: tuple[Dependency, ...] = ()
     part_of: tuple[str, ...] = ()
+
+
+class Meant(NamedTuple):
+    """Hold one service that a reference means, and where the reference stands."""
+
+    target: str
+    condition: Condition | None
+    path: Path
 
 
 class Edges:
@@ -55,8 +67,11 @@ class Edges:
         for name in services:  # a group of its own, for each service that is in none
             alone = tuple(c for c in self._copies[name] if c not in self.groups)
             self._members.setdefault(name, alone)
-        self._after = dict(self._reversed())
+        self._count = 0
+        self._after = self._reversed()
         self._ties = {name: self._own(name, service) for name, service in services.items()}
+        if self._count:
+            self._look_for_cycles()
 
     def of(self, copy: str) -> Ties:
         """Return the ties of one copy."""
@@ -105,42 +120,112 @@ class Edges:
     # -- references -------------------------------------------------------------------------------
 
     def _targets(self, path: Path, reference: Ref) -> tuple[str, ...]:
-        """Return the full names of those who are meant."""
-        name = reference.target
-        found = self._members.get(name[1:]) if name[0] == "@" else self._copies.get(name)
+        """Return the full names of those who are meant; it is reported if nobody is."""
+        found = self._whom(reference)
         if found is None:
             known = [*self._copies, *(f"@{group}" for group in self._members)]
-            self._nobody(path, name, known)
+            self._nobody(path, reference.target, known)
         return found or ()
+
+    def _whom(self, reference: Ref) -> tuple[str, ...] | None:
+        name = reference.target
+        return self._members.get(name[1:]) if name[0] == "@" else self._copies.get(name)
+
+    def _meant(self, name: str, key: str, references: tuple[Ref, ...] | None) -> Iterator[Meant]:
+        """Yield who is meant by the references of one key, one by one; as many as are allowed."""
+        for index, reference in enumerate(references or ()):
+            path: Path = ("service", name, key, index)
+            targets = self._targets(path, reference)
+            self._count += len(targets) * len(self._copies[name])
+            if self._count > MAX_EDGES:
+                message = f"{key}: more than {MAX_EDGES} dependencies of all services together"
+                self._report.error(self._tree.value(path), "too-large", message, key=path)
+                return
+            for target in targets:
+                yield Meant(target, reference.condition, path)
 
     def _own(self, name: str, service: model.Service) -> Ties:
         ties = ((Tie.REQUIRES, service.requires), (Tie.WANTS, service.wants))
         dependencies = [
-            Dependency(target, tie, reference.condition or self._usual(target))
+            Dependency(target, tie, condition or self._usual(target))
             for tie, references in (*ties, (Tie.AFTER, service.after))
-            for index, reference in enumerate(references or ())
-            for target in self._targets(("service", name, tie.value, index), reference)
+            for target, condition, _ in self._meant(name, tie.value, references)
         ]
-        part_of = [
-            target
-            for index, reference in enumerate(service.part_of or ())
-            for target in self._targets(("service", name, "part_of", index), reference)
-        ]
+        part_of = [target for target, _, _ in self._meant(name, "part_of", service.part_of)]
         return Ties(tuple(dict.fromkeys(dependencies)), tuple(dict.fromkeys(part_of)))
 
-    def _reversed(self) -> Iterator[tuple[str, list[Dependency]]]:
-        """Yield what others say with `before`, as what the named ones wait for."""
+    def _reversed(self) -> dict[str, list[Dependency]]:
+        """Return what others say with `before`, as what the named ones wait for."""
         found: dict[str, list[Dependency]] = {}
         for name, service in self._services.items():
-            for index, reference in enumerate(service.before or ()):
-                condition = reference.condition or self._usual(name)
-                edges = [Dependency(copy, Tie.AFTER, condition) for copy in self._copies[name]]
-                for target in self._targets(("service", name, "before", index), reference):
-                    found.setdefault(target, []).extend(edges)
-        yield from found.items()
+            for target, condition, _ in self._meant(name, "before", service.before):
+                usual = condition or self._usual(name)
+                found.setdefault(target, []).extend(
+                    Dependency(copy, Tie.AFTER, usual) for copy in self._copies[name]
+                )
+        return found
 
     def _usual(self, target: str) -> Condition:
         """Return what is waited for when nothing is said."""
         service = self._services.get(target.partition("@")[0])
         is_oneshot = service is not None and service.type == "oneshot"
         return Condition.EXITED_OK if is_oneshot else Condition.READY
+
+    # -- cycles -----------------------------------------------------------------------------------
+
+    def _look_for_cycles(self) -> None:
+        """Report services that wait for themselves, each cycle at the references that make it."""
+        from supervisord_pidfd.core.planner import find_cycle  # noqa: PLC0415 - few files need it
+
+        edges = {
+            copy: {one.target: None for one in self.of(copy).dependencies}
+            for name in self._services
+            for copy in self._copies[name]
+        }
+        for name, ties in self._ties.items():
+            own = next((copy for copy in self._copies[name] if copy in ties.part_of), None)
+            if own:
+                self._tell_cycle((own, own), [self._reference(own, own, ("part_of",))])
+        for _ in range(MAX_CYCLES):
+            cycle = find_cycle(edges)
+            if cycle is None:
+                return
+            paths = [self._made_by(one, other) for one, other in itertools.pairwise(cycle)]
+            self._tell_cycle(cycle, paths)
+            self._cut(edges, paths[-1])  # none is told twice
+
+    def _tell_cycle(self, cycle: tuple[str, ...], paths: list[Path]) -> None:
+        if len(cycle) > MAX_SHOWN:
+            cycle = (*cycle[:MAX_SHOWN], "…", cycle[-1])
+        places = [self._tree.value(path) for path in paths[:MAX_SHOWN]]
+        self._report.error(
+            places[0], "cycle", f"{paths[0][2]}: waits for itself: {' → '.join(cycle)}",
+            key=paths[0], see_also=[place for place in places if place != places[0]],
+        )  # fmt: skip
+
+    def _cut(self, edges: dict[str, dict[str, None]], path: Path) -> None:
+        """Take out the edges that a reference makes."""
+        _, base, key, index = path
+        copies = self._copies[str(base)]
+        targets = self._whom(getattr(self._services[str(base)], str(key))[index]) or ()
+        if key == "before":
+            copies, targets = targets, copies
+        for copy in copies:
+            for target in targets:
+                edges.get(copy, {}).pop(target, None)
+
+    def _made_by(self, waiting: str, target: str) -> Path:
+        """Return the reference that lets the first wait for the second."""
+        ties = tuple(tie.value for tie in Tie)
+        return self._reference(waiting, target, ties) or self._reference(
+            target, waiting, ("before",)
+        )
+
+    def _reference(self, name: str, meant: str, keys: tuple[str, ...]) -> Path:
+        """Return the reference of a service, among these keys, that means another."""
+        base = name.partition("@")[0]
+        for key in keys:
+            for index, reference in enumerate(getattr(self._services[base], key) or ()):
+                if meant in (self._whom(reference) or ()):
+                    return ("service", base, key, index)
+        return ()

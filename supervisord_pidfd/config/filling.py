@@ -1,7 +1,7 @@
 """The variables of one instance: its environment, and the `${}` that they fill in."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from supervisord_pidfd.config import environment, model
@@ -10,7 +10,7 @@ from supervisord_pidfd.config.fields import CommandLine
 from supervisord_pidfd.config.host import passes
 from supervisord_pidfd.config.interpolate import RingError, UndefinedError, Variables, fill_in
 from supervisord_pidfd.config.positions import Path
-from supervisord_pidfd.config.sources import Report
+from supervisord_pidfd.config.sources import MASK, Report, is_sensitive
 from supervisord_pidfd.config.tree import Tree
 from supervisord_pidfd.core.spec import StartFault
 
@@ -67,6 +67,11 @@ class Where(NamedTuple):
         return self.tree.absolute(text, (*self.path, *inside))
 
 
+def _masked(variables: Mapping[str, str]) -> dict[str, str]:
+    """Hide the values of variables whose name says that they are secret."""
+    return {name: MASK if is_sensitive((name,)) else text for name, text in variables.items()}
+
+
 class Filling:
     """Fill in the texts of one instance, and build its environment.
 
@@ -85,7 +90,9 @@ class Filling:
         self.faults: list[StartFault] = []
         written = service.environment or {}
         inherited = dict(os.environ)
-        self._variables = Variables(own, written, {}, inherited)
+        self._sources: tuple[Mapping[str, str], ...] = (own, written, {}, inherited)
+        self._variables = Variables(*self._sources)
+        self._masked: Variables | None = None
         self._files: dict[str, str] = {}
         for index, entry in enumerate(service.environment_file or ()):
             self._files.update(self._file(index, entry))
@@ -96,7 +103,8 @@ class Filling:
                 for key, text in written.items()
                 if key in table or key not in self._files
             }
-            self._variables = Variables(own, written, self._files, inherited)
+            self._sources = (own, written, self._files, inherited)
+            self._variables = Variables(*self._sources)
         self._written = written
 
     def _file(self, index: int, entry: str) -> dict[str, str]:
@@ -114,6 +122,17 @@ class Filling:
     def text(self, inside: Path, text: str) -> str:
         """Fill in the `${}` of one text; what is undefined is reported, and nothing remains."""
         return self._reported(inside, lambda: fill_in(text, self._variables.lookup)) or ""
+
+    def shown(self, path: Path, text: str) -> str:
+        """Fill in a text for people: what only a secret knows is masked; an error leaves it."""
+        if self._masked is None:
+            self._masked = Variables(*map(_masked, self._sources))
+        try:
+            if path[0] == "environment" and path[-1] in self._written:
+                return self._masked.written(str(path[-1]))
+            return fill_in(text, self._masked.lookup)
+        except ValueError:
+            return text
 
     def words(self, inside: Path, line: CommandLine) -> tuple[str, ...]:
         """Fill in the words of a command."""

@@ -50,12 +50,24 @@ def load(request: "Request") -> dict[str, Any]:
     plain = {"supervisor": dump(supervisor), "services": [dump(spec) for spec in specs]}
     if has_errors(problems):
         plain["services"] = []
-    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
+    digest = _digest(plain)
     return {
         **plain, "problems": [dump(problem) for problem in problems], "files": reader.names,
         "digest": digest, "count": count,
     }  # fmt: skip
 
+
+def _digest(plain: dict[str, Any]) -> str:
+    """Name what a configuration means; where it is written in its files does not matter."""
+    services = [
+        {name: member for name, member in spec.items() if name not in _PLACES}
+        for spec in plain["services"]
+    ]
+    text = json.dumps({**plain, "services": services}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+_PLACES = {"origin", "written"}
 
 # -- sources --------------------------------------------------------------------------------------
 

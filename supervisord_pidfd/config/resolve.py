@@ -21,7 +21,9 @@ from supervisord_pidfd.config.settings import (
 from supervisord_pidfd.config.slips import Slips
 from supervisord_pidfd.config.sources import Report
 from supervisord_pidfd.config.tasks import Tasks
+from supervisord_pidfd.config.together import Together
 from supervisord_pidfd.config.tree import Tree
+from supervisord_pidfd.config.written import written_of
 from supervisord_pidfd.core.spec import (
     CommandSpec,
     Identity,
@@ -49,6 +51,7 @@ class Resolver:
         self._own = directories(sections, tree, request)
         budget = shutdown_timeout(sections, pid1=request.pid1)
         self._slips = Slips(tree, report, request.uid, budget)
+        self._together = Together(tree, report)
 
     def accounts(self, supervisor: SupervisorSpec) -> SupervisorSpec:
         """Say who may read and, where there is a gateway of root, whom that runs as."""
@@ -67,6 +70,7 @@ class Resolver:
         `broken` says that its command is a stand-in for one that was refused.
         """
         self._slips.look_at(name, service)
+        self._together.look_at(name, service)
         for copy in service.instances or ("",):
             full = f"{name}@{copy}" if copy else name
             group = edges.groups.get(full, name)
@@ -118,6 +122,7 @@ class Resolver:
             origin=f"{place.source.name}:{place.span.line}",
             dependencies=edges.dependencies,
             part_of=edges.part_of,
+            written=written_of(where, filling),
             **given(directory=directory, identity=identity, stdin=stdin, **beside),
             **parts_of(service),
         )

@@ -29,7 +29,6 @@ class Slips:
     def look_at(self, name: str, service: model.Service) -> None:
         """Report the conflicts and slips of one service."""
         path = ("service", name)
-        self._ready(path, service)
         self._scheduling(path, service)
         self._command(path, service)
         self._stop(path, service)
@@ -41,11 +40,6 @@ class Slips:
 
     def _warn(self, where: Path, code: str, message: str, hint: str | None = None) -> None:
         self._report.warning(self._tree.value(where), code, message, key=where, hint=hint)
-
-    def _ready(self, path: Path, service: model.Service) -> None:
-        if service.ready and service.ready.delay is not None and service.type == "oneshot":
-            message = "ready.delay: not with type oneshot, which is ready when it has ended"
-            self._conflict((*path, "ready", "delay"), message)
 
     def _scheduling(self, path: Path, service: model.Service) -> None:
         if service.scheduling is None:

@@ -12,7 +12,9 @@ MAX_PROBLEMS = 1000
 
 START = Span(1, 1, 1)
 
-_SENSITIVE = re.compile("PASSWORD|SECRET|TOKEN|KEY", re.IGNORECASE)
+_SENSITIVE = re.compile("PASSWORD|SECRET|TOKEN|KEY|AUTHORIZATION|COOKIE", re.IGNORECASE)
+"""The last two are headers of requests."""
+MASK = "…"
 
 
 def is_sensitive(path: Path) -> bool:
@@ -107,6 +109,16 @@ class Report:
     def is_full(self) -> bool:
         """Tell whether more would not be told: then there is no sense in wording it."""
         return len(self.problems) >= MAX_PROBLEMS
+
+    def told_inside(self, path: Path) -> bool:
+        """Tell whether something inside a table of a service is an error already."""
+        options = [".".join(map(str, path)), ".".join(map(str, ("defaults", *path[2:])))]
+        return any(
+            problem.key and problem.key.startswith(f"{option}.")
+            for problem in self.problems
+            for option in options
+            if problem.severity == "error"
+        )
 
     def outside(self, file: str, code: str, message: str) -> None:
         """Add an error about what cannot be shown, because it could not be read."""

@@ -237,8 +237,3 @@ class Group(Table):
         Annotated[str, fields.choice("one_for_one", "rest_for_one", "all_for_one")] | None
     ) = key("what an automatic restart of a member restarts with it")
     limit: Rate | None = key("automatic restarts of all members together: COUNT/DURATION")
-
-
-READY_WAYS = ("tcp", "http", "exec", "file", "fd", "delay")
-CHECK_KINDS = ("tcp", "http", "exec", "watchdog", "memory")
-"""At most one, and exactly one of these."""

@@ -25,6 +25,7 @@ from supervisord_pidfd.core.spec import (
 from tests.support.config import load_text
 
 WEB = '[service.web]\ncommand = "/bin/sh"\n'
+ONESHOT = "\ntype = 'oneshot'"
 OTHERS = (
     "[service.db]\ncommand = '/bin/sh'\n"
     "[service.migrate]\ncommand = '/bin/sh'\ntype = 'oneshot'\n"
@@ -199,9 +200,9 @@ def test_an_unknown_reader_is_a_warning(tmp_path):
         ("health.a.status = '99'", 19, "bad-value", "health.a.status: not HTTP codes: '99'"),
         ("health = 1", 10, "bad-type", "health: not a table: 1"),
         ("hooks = 1", 9, "bad-type", "hooks: not a table: 1"),
-        ("schedule.calendar = '* *'", 21, "bad-value", "schedule.calendar: not a calendar of"),
-        ("schedule.calendar = '0 0 30 2 *'", 21, "bad-value", "schedule.calendar: not a calendar"),
-        ("schedule.timezone = 'Mars'", 21, "bad-value", "schedule.timezone: no such time zone"),
+        (f"schedule.calendar = '* *'{ONESHOT}", 21, "bad-value", "schedule.calendar: not"),
+        (f"schedule.calendar = '0 0 30 2 *'{ONESHOT}", 21, "bad-value", "schedule.calendar: not"),
+        (f"schedule.timezone = 'Mars'{ONESHOT}", 21, "bad-value", "schedule.timezone: no such"),
         ("fdstore.max = -1", 15, "bad-value", "fdstore.max: must be from 0 to 1024, not -1"),
         ("metrics_port = 0", 16, "bad-value", "metrics_port: must be from 1 to 65535, not 0"),
         ("metrics_path = 'x'", 16, "bad-value", "metrics_path: not a path of a URL: 'x'"),
@@ -219,3 +220,63 @@ def test_a_slip_in_a_reference_gets_a_suggestion(tmp_path):
     reply = load_text(tmp_path, f"{WEB}after = ['@bakc', 'migrat']\n{OTHERS}", all_keys=True)
 
     assert [p.hint for p in reply.problems] == ["did you mean '@back'?", "did you mean 'migrate'?"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("ready = { tcp = 'h:1', delay = 1 }",
+         (32, "conflict", "ready.delay: ready.tcp is there already")),
+        ("ready = { fd = 3, exec = 'sh' }",
+         (16, "conflict", "ready.fd: ready.exec is there already")),
+        ("type = 'notify'\nready.tcp = 'h:1'",
+         (13, "conflict", "ready.tcp: not with type notify, which is ready when it says so")),
+        ("type = 'oneshot'\nready = { file = 'x', fd = 3 }",
+         (18, "conflict", "ready.file: not with type oneshot, which is ready when it has ended")),
+        ("health.a = { tcp = 'h:1', memory = 1 }",
+         (36, "conflict", "health.a.memory: health.a.tcp is there already")),
+        ("health.a = { period = 1 }",
+         (8, "missing-key", "health.a: has none of tcp, http, exec, watchdog, memory")),
+        ("[service.web.health.a]\nperiod = 1",
+         (1, "missing-key", "health.a: has none of tcp, http, exec, watchdog, memory")),
+        ("health.a = { tcp = 'h:1', verify = true }",
+         (36, "conflict", "health.a.verify: only with http")),
+        ("type = 'oneshot'\nhealth.a.tcp = 'h:1'",
+         (1, "conflict", "health: not with type oneshot, which is over when it is ready")),
+        ("reload = { signal = 'HUP', command = 'sh' }",
+         (38, "conflict", "reload.command: reload.signal is there already")),
+        ("schedule.every = 1", (1, "conflict", "schedule: only with type oneshot")),
+        ("type = 'oneshot'\nschedule = { every = 1, calendar = '1 1 * * *' }",
+         (36, "conflict", "schedule.calendar: schedule.every is there already")),
+        ("type = 'oneshot'\nschedule.jitter = 1",
+         (1, "missing-key", "schedule: has neither every nor calendar")),
+        ("type = 'oneshot'\nschedule = { every = 1, timezone = 'UTC' }",
+         (36, "conflict", "schedule.timezone: only with schedule.calendar")),
+    ],
+)  # fmt: skip
+def test_keys_that_do_not_go_together(tmp_path, line, expected):
+    reply = load_text(tmp_path, f"{OTHERS}{WEB}{line}", all_keys=True)
+    found = [(p.column, p.code, p.message) for p in reply.problems if p.severity == "error"]
+
+    assert found[0] == expected
+    assert len(found) == 1 + ("fd = 3 }" in line and "oneshot" in line)
+
+
+def test_two_keys_that_exclude_each_other_are_both_named(tmp_path):
+    text = f"{WEB}ready.delay = 1\n[defaults]\nready.tcp = 'h:1'"
+    (problem,) = load_text(tmp_path, text, all_keys=True).problems
+
+    assert (problem.line, problem.see_also) == (3, (f"{tmp_path}/main.toml:5:13",))
+
+
+def test_a_slip_in_the_kind_of_a_check_is_told_once(tmp_path):
+    text = f"{WEB}health.a.tpc = 1\n[defaults]\nhealth.b.tpc = 1"
+    problems = load_text(tmp_path, text, all_keys=True).problems
+
+    assert [p.code for p in problems] == ["unknown-key", "unknown-key"]
+
+
+def test_checks_of_the_defaults_are_not_for_a_oneshot(tmp_path):
+    text = f"{WEB}{ONESHOT}\n[defaults]\nhealth.a.tcp = 'h:1'"
+
+    assert loaded(tmp_path, text).services[0].checks == ()

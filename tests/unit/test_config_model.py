@@ -1,5 +1,6 @@
 """The whole pass over a file: what is accepted, what it means, what is refused and where."""
 
+import json
 import math
 import os
 import signal
@@ -86,6 +87,7 @@ def test_the_smallest_useful_file(tmp_path):
         ServiceSpec(
             name="web", argv=("/bin/sh", "-c", "exit 0"), program="/bin/sh",
             fast=reply.services[0].fast, group="web", origin=f"{tmp_path}/main.toml:1",
+            written=f'[["command","\\"/bin/sh -c \'exit 0\'\\"","{tmp_path}/main.toml",2]]',
         ),
     )  # fmt: skip
     assert reply.supervisor == SupervisorSpec()
@@ -1053,8 +1055,13 @@ def test_a_command_alone_is_a_single_service():
             name="main", argv=("/bin/sh", "-c", "echo ${HOME} $$"), program="/bin/sh",
             fast=reply.services[0].fast, group="main", restart=RestartPolicy.NO, main=True,
             stdin="inherit", foreground=True, origin="--:1",
+            written=reply.services[0].written,
         ),
     )  # fmt: skip
+    assert [line[:2] for line in json.loads(reply.services[0].written)] == [
+        ["command", '["/bin/sh", "-c", "echo ${HOME} $$"]'], ["main", "true"],
+        ["restart", '"no"'], ["stdin", '"inherit"'],
+    ]  # fmt: skip
     assert reply.files == ()
 
 
