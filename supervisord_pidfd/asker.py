@@ -7,26 +7,18 @@ told so (None), and nothing else follows.
 """
 
 import contextlib
-import errno
 import json
-import select
-import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from supervisord_pidfd.core.health import Verdict
 from supervisord_pidfd.core.lifecycle import ServiceState
 from supervisord_pidfd.core.spec import ServiceSpec
-from supervisord_pidfd.loop import Loop, Priority
-from supervisord_pidfd.process import PASSED_FD, Provision, SpawnError, Stage
+from supervisord_pidfd.line import Line
+from supervisord_pidfd.loop import Loop
+from supervisord_pidfd.process import Provision
 
-OPENING = b"1\0"
-READ_A_TURN = 16 << 10
-FRAME_MAX_BYTES = 64 << 10
-BUFFER_BYTES = 64 << 10
 _ERROR_MAX = 256
-
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 Told = Callable[[Verdict | None], None]
 Answered = Callable[[float | None, str | None], None]
@@ -59,21 +51,17 @@ class Question(NamedTuple):
 
 
 class Asker:
-    """Talk to one checker process after another, as its companion. Owns our end of the pair."""
+    """Talk to one checker process after another, as its companion."""
 
     def __init__(self, loop: Loop) -> None:
         self.user: str | None = None
         self._loop = loop
-        self._socket: socket.socket | None = None
-        self._theirs: socket.socket | None = None
+        self._line = Line(loop, self._take, self._flush)
         self._probes: dict[int, tuple[Probe, Told]] = {}
         self._questions: dict[int, Question] = {}
         self._of_service: dict[str, int] = {}
         self._changed: dict[int, None] = {}
         self._last = 0
-        self._buffer = b""
-        self._received = b""
-        self._waiting = False
 
     # -- asking -----------------------------------------------------------------------------------
 
@@ -116,7 +104,7 @@ class Asker:
             self._questions.pop(ident, None)
 
     def _touch(self, ident: int) -> None:
-        if self._socket is not None:
+        if self._line.is_open:
             self._changed[ident] = None
             self._flush()
 
@@ -124,27 +112,14 @@ class Asker:
 
     def prepare(self, _run: int) -> Provision:
         """Make a new pair and begin anew."""
-        self.close()
-        try:
-            ours, self._theirs = socket.socketpair()
-            ours.setblocking(False)
-            self._socket = ours
-            self._loop.add(ours.fileno(), Priority.CONTROL, self._ready)
-        except OSError as error:
-            name = errno.errorcode.get(error.errno or 0, str(error.errno))
-            raise SpawnError(Stage.STDIO, "channel", name) from None
-        settings = _encode({"settings": {"user": self.user}}).encode()
-        self._buffer = OPENING + settings + b"\0"
-        self._received = b""
+        provision = self._line.open({"user": self.user})
         self._changed = dict.fromkeys((*self._probes, *self._questions))
         self._flush()
-        return Provision((), ((PASSED_FD, self._theirs.fileno()),))
+        return provision
 
     def handed_over(self) -> None:
         """Close the checker's end here: it has its own now."""
-        if self._theirs is not None:
-            self._theirs.close()
-            self._theirs = None
+        self._line.handed_over()
 
     def catch_up(self) -> None:
         """Do nothing: what it found before it ended is old."""
@@ -161,25 +136,20 @@ class Asker:
 
     def close(self) -> None:
         """End the conversation; what is asked is kept for the next one."""
-        self.handed_over()
-        if self._socket is not None:
-            self._loop.remove(self._socket.fileno())
-            self._loop.close_later(self._socket.detach())
-            self._socket = None
-        self._waiting = False
+        self._line.close()
         self._changed = {}
 
     # -- sending ----------------------------------------------------------------------------------
 
     def _flush(self) -> None:
         """Encode what has changed and send it, as far as the socket takes it."""
-        while True:
-            while self._changed and len(self._buffer) < BUFFER_BYTES:
+        while self._line.is_open:
+            while self._changed and self._line.has_room:
                 ident = next(iter(self._changed))
                 del self._changed[ident]
-                self._buffer += _encode(self._message(ident)).encode() + b"\0"
-            self._send()
-            if self._buffer or not self._changed:
+                self._line.put(self._message(ident))
+            self._line.send()
+            if not (self._line.is_idle and self._changed):
                 break
 
     def _message(self, ident: int) -> dict[str, Any]:
@@ -195,43 +165,7 @@ class Asker:
         del message["since"]
         return message
 
-    def _send(self) -> None:
-        if self._socket is None:
-            return
-        try:
-            while self._buffer:
-                self._buffer = self._buffer[self._socket.send(self._buffer) :]
-        except BlockingIOError:
-            pass
-        except OSError:  # it is gone; its end is seen by the reaper and it is started again
-            self._buffer = b""
-            return
-        if bool(self._buffer) is not self._waiting:
-            self._waiting = bool(self._buffer)
-            events = select.EPOLLIN | (select.EPOLLOUT if self._waiting else 0)
-            self._loop.modify(self._socket.fileno(), events)
-
     # -- hearing ----------------------------------------------------------------------------------
-
-    def _ready(self, events: int) -> None:
-        if events & select.EPOLLOUT:
-            self._flush()
-        if events & ~select.EPOLLOUT and self._socket is not None:
-            self._receive(self._socket)
-
-    def _receive(self, channel: socket.socket) -> None:
-        data = None
-        with contextlib.suppress(BlockingIOError, ConnectionResetError):
-            data = channel.recv(READ_A_TURN)
-        if data is None:
-            return
-        self._received += data
-        if not data or len(self._received) > FRAME_MAX_BYTES:
-            self.close()
-            return
-        *messages, self._received = self._received.split(b"\0")
-        for message in messages:
-            self._take(message)
 
     def _take(self, message: bytes) -> None:
         """Act on one message; whatever makes no sense is passed over."""

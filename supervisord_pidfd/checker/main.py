@@ -17,72 +17,24 @@ To the core:
 import argparse
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import resource
 import signal
-import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 from supervisord_pidfd import privileges
+from supervisord_pidfd.channel import Channel
 from supervisord_pidfd.checker.calendar import CalendarError, next_time
-from supervisord_pidfd.checker.runner import Runner, Verdict, watch_from
+from supervisord_pidfd.checker.runner import Runner, watch_from
 from supervisord_pidfd.clock import SystemClock
 from supervisord_pidfd.errors import StartupError
 
-OPENING = 1
-"""The integer that opens the channel; another one is another version."""
-
-FRAME_MAX_BYTES = 4 << 20
 _STDERR = 2
 _RESOLVERS = 32
 """Names are resolved in so many threads: a resolver that hangs holds up one name at a time."""
-
-
-class Link:
-    """Speak with the core; owns the descriptor."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    @classmethod
-    async def open(cls, fd: int) -> "Link":
-        """Take ownership of the inherited descriptor, one end of a socket pair."""
-        channel = socket.socket(fileno=fd)
-        channel.setblocking(False)
-        return cls(*await asyncio.open_connection(sock=channel, limit=FRAME_MAX_BYTES))
-
-    async def next(self) -> Any:
-        """Return the next message.
-
-        Raises:
-            EOFError: The core has closed its end.
-        """
-        try:
-            frame = await self._reader.readuntil(b"\0")
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
-            raise EOFError from error
-        return json.loads(frame[:-1])
-
-    def verdict(self, ident: int, verdict: Verdict) -> None:
-        """Tell how a run of a probe went."""
-        self._send({"verdict": ident, **verdict._asdict()})
-
-    def answer(self, ident: int, moment: float | None, error: str | None) -> None:
-        """Answer a question about the calendar."""
-        self._send({"answer": ident, "next": moment, "error": error})
-
-    def _send(self, message: dict[str, Any]) -> None:
-        if not self._writer.is_closing():
-            self._writer.write(json.dumps(message).encode() + b"\0")
-
-    def close(self) -> None:
-        """Close our end."""
-        self._writer.close()
 
 
 async def run(fd: int) -> None:
@@ -95,28 +47,29 @@ async def run(fd: int) -> None:
     loop.set_exception_handler(_swallow)
     loop.set_default_executor(ThreadPoolExecutor(_RESOLVERS, "resolve"))
     logging.getLogger("asyncio").disabled = True
-    link = await Link.open(fd)
-    runner = Runner(SystemClock(), link.verdict)
-    following = asyncio.create_task(_follow(link, runner))
+    channel = await Channel.open(fd)
+    runner = Runner(
+        SystemClock(),
+        lambda ident, verdict: channel.send({"verdict": ident, **verdict._asdict()}),
+    )
+    following = asyncio.create_task(_follow(channel, runner))
     loop.add_signal_handler(signal.SIGTERM, following.cancel)
     try:
         with contextlib.suppress(asyncio.CancelledError, EOFError):
             await following
     finally:
         await runner.close()
-        link.close()
+        channel.close()
 
 
-async def _follow(link: Link, runner: Runner) -> None:
-    if await link.next() != OPENING:
-        raise StartupError("the installed version differs from the running one: pidfdctl reexec")
-    settings = (await link.next())["settings"]
+async def _follow(channel: Channel, runner: Runner) -> None:
+    settings = await channel.settings()
     privileges.drop(settings["user"])
     while True:
-        _take(await link.next(), link, runner)
+        _take(await channel.next(), channel, runner)
 
 
-def _take(message: dict[str, Any], link: Link, runner: Runner) -> None:
+def _take(message: dict[str, Any], channel: Channel, runner: Runner) -> None:
     if "watch" in message:
         runner.watch(watch_from(message))
     elif "unwatch" in message:
@@ -127,7 +80,7 @@ def _take(message: dict[str, Any], link: Link, runner: Runner) -> None:
             moment = next_time(message["calendar"], message["timezone"], message["after"])
         except CalendarError as cannot:
             error = str(cannot)
-        link.answer(message["ask"], moment, error)
+        channel.send({"answer": message["ask"], "next": moment, "error": error})
 
 
 def _swallow(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
