@@ -2,7 +2,7 @@
 
 `\\n` in an argument is a newline. Words of our own: `fds:N` attaches N descriptors to the next
 message, `child:` says the next message from a child that is gone at once, `barrier` waits until
-all was read, `stay` waits to be ended, `exit:CODE` ends.
+all was read, `wait` waits for SIGUSR1, `stay` waits to be ended, `exit:CODE` ends.
 """
 
 import os
@@ -33,6 +33,7 @@ def barrier(address):
 
 def main():  # noqa: C901 - one word after the other
     address = os.environ["NOTIFY_SOCKET"]
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     fds, by_child = [], False
     for word in sys.argv[1:]:
         if word.startswith("fds:"):
@@ -41,6 +42,8 @@ def main():  # noqa: C901 - one word after the other
             by_child = True
         elif word == "barrier":
             barrier(address)
+        elif word == "wait":
+            signal.sigwait({signal.SIGUSR1})
         elif word == "stay":
             signal.pause()
         elif word.startswith("exit:"):
