@@ -19,3 +19,29 @@ class UsageError(SupervisordError):
 
 class ImpossibleEventError(SupervisordError):
     """Report a bug of the shell: an event that cannot happen in this phase."""
+
+
+class ControlError(SupervisordError):
+    """Be the base of what can go wrong between a client and the control socket."""
+
+
+class UnreachableError(ControlError):
+    """Tell the client that nobody answers at the control socket."""
+
+    def __init__(self, path: str, error: int) -> None:
+        super().__init__(path, error)
+        self.path = path
+        self.errno = error
+
+
+class NoAnswerError(ControlError):
+    """Tell the client that the daemon went away or is late, or that its answer makes no sense."""
+
+
+class ReplyError(ControlError):
+    """Hold an error that the daemon answered: its name and its parameters."""
+
+    def __init__(self, name: str, parameters: dict[str, object]) -> None:
+        super().__init__(name, parameters)
+        self.name = name
+        self.parameters = parameters

@@ -1,0 +1,1 @@
+"""`pidfdctl`: the control client. It asks the daemon, and prints what it answers."""

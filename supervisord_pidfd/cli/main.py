@@ -1,0 +1,127 @@
+"""The command `pidfdctl`: understand the words, ask the daemon, print, and say how it went."""
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from supervisord_pidfd.cli.args import Words, help_of, help_of_all, parse
+from supervisord_pidfd.cli.screen import Screen, escape, standard_screen
+from supervisord_pidfd.cli.session import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    INVALID,
+    UNREACHABLE,
+    USAGE,
+    Failure,
+    Session,
+)
+from supervisord_pidfd.clock import SystemClock
+from supervisord_pidfd.errors import NoAnswerError, ReplyError, UnreachableError, UsageError
+
+HANDLERS = {
+    "status": "status.status", "is-running": "status.is_running", "is-ready": "status.is_ready",
+    "is-failed": "status.is_failed", "start": "changing.change", "stop": "changing.change",
+    "restart": "changing.change", "reload": "changing.change", "signal": "changing.act",
+    "kill": "changing.act", "freeze": "changing.act", "thaw": "changing.act",
+    "reset": "changing.act", "wait": "changing.wait", "apply": "changing.apply",
+    "shutdown": "changing.shutdown", "reexec": "changing.reexec", "health": "reading.health",
+    "logs": "reading.logs", "events": "reading.events", "explain": "reading.explain",
+    "history": "reading.history", "plan": "reading.plan", "show": "reading.show",
+    "sd": "reading.discovery", "version": "reading.version", "deps": "deps.deps",
+    "top": "top.top", "completion": "completion.completion",
+}  # fmt: skip
+"""Where each verb is carried out; only that module is loaded."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    if argv is None:  # as a program: a reader that has gone away ends us quietly, as it does `ls`
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        argv = sys.argv[1:]
+    try:
+        words = parse(argv)
+    except UsageError as error:
+        return _wrong(argv, error)
+    if words.has("help"):
+        named = any(word in {words.verb.name, *words.verb.aliases} for word in argv)
+        standard_screen().write(help_of(words.verb) if named else help_of_all())
+        return DONE
+    screen = standard_screen(
+        as_json=words.has("json"), no_color=words.has("no_color"), quiet=words.has("quiet")
+    )
+    return run(words, screen)
+
+
+def run(words: Words, screen: Screen) -> int:
+    """Carry one command out, whatever the daemon answers."""
+    session = Session(words, screen, SystemClock(), os.environ)
+    failure: Failure
+    try:
+        return _handler(words.verb.name)(session)
+    except UsageError as error:
+        failure = Failure(USAGE, "Usage", str(error))
+    except UnreachableError as error:
+        failure = session.unreachable(error)
+    except NoAnswerError as error:
+        failure = session.no_answer(error)
+    except ReplyError as error:
+        failure = session.refused(error)
+        _tell_problems(error, failure, screen)
+    except KeyboardInterrupt:
+        failure = _interrupted(session)
+    except Exception as error:  # noqa: BLE001 - the daemon's answer is not what this version reads
+        why = escape(f"{type(error).__name__}: {error}")
+        text = f"cannot {words.what}: the daemon's answer is not understood: {why}"
+        failure = Failure(UNREACHABLE, "NoAnswer", f"{text} (pidfdctl version)")
+    finally:
+        session.close()
+    return _end(words, screen, failure)
+
+
+def _handler(verb: str) -> Callable[[Session], int]:
+    module, _, name = HANDLERS[verb].partition(".")
+    found = getattr(importlib.import_module(f"supervisord_pidfd.cli.{module}"), name)
+    return cast("Callable[[Session], int]", found)
+
+
+def _end(words: Words, screen: Screen, failure: Failure) -> int:
+    if screen.as_json:
+        screen.object(failure.as_json())
+    predicate = words.verb.name == "health"
+    screen.error(failure.text)
+    return FAILED if predicate and failure.code not in {USAGE, INTERRUPTED} else failure.code
+
+
+def _interrupted(session: Session) -> Failure:
+    if session.words.verb.method in {"Start", "Stop", "Restart", "Reload", "Apply", "Shutdown"}:
+        text = f"interrupted: cannot confirm '{session.words.verb.name}'; it goes on"
+        if session.change is not None:
+            text += f" (pidfdctl wait --change {session.change})"
+    else:
+        text = "interrupted"
+    return Failure(INTERRUPTED, "Interrupted", text, {"change": session.change})
+
+
+def _tell_problems(error: ReplyError, failure: Failure, screen: Screen) -> None:
+    found = error.parameters.get("problems")
+    if failure.code == INVALID and isinstance(found, list) and found:
+        from supervisord_pidfd.cli.problems import render  # noqa: PLC0415 - only when invalid
+
+        screen.warn(render(found).rstrip("\n"))
+
+
+def _wrong(argv: Sequence[str], error: UsageError) -> int:
+    """Say what is wrong with the command line; also as JSON, if that was asked for."""
+    screen = standard_screen(as_json="--json" in argv)
+    return _end_of_usage(screen, Failure(USAGE, "Usage", escape(str(error))))
+
+
+def _end_of_usage(screen: Screen, failure: Failure) -> int:
+    if screen.as_json:
+        screen.object(failure.as_json())
+    screen.error(failure.text)
+    return failure.code

@@ -1,0 +1,300 @@
+"""The verbs that tell: explain, history, plan, show, sd, health, events, logs, version."""
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from supervisord_pidfd import __version__
+from supervisord_pidfd.cli import problems
+from supervisord_pidfd.cli.screen import clock_time, escape, length, local, moment, size
+from supervisord_pidfd.cli.session import DONE, FAILED, INVALID, VARLINK, Session
+
+Record = Mapping[str, Any]
+
+LABEL_WIDE = 10
+RUNS, EVENTS, LINES = 20, 50, 100
+
+
+# -- explain --------------------------------------------------------------------------------------
+
+
+def explain(session: Session) -> int:
+    """Say why a service is as it is, and what to do."""
+    reply = session.call("Explain", {"name": session.words.operands[0]})
+    screen = session.screen
+    screen.frame(reply)
+    screen.line(escape(str(reply["summary"])))
+    for fact in reply["facts"]:
+        _fact(session, str(fact["label"]), _fact_text(fact))
+    lines = [str(line) for line in reply["last_lines"]] or ["(none in this run)"]
+    _fact(session, "last-lines", *lines)
+    if reply["try"]:
+        _fact(session, "try", " | ".join(map(str, reply["try"])))
+    return DONE
+
+
+def _fact(session: Session, label: str, *texts: str) -> None:
+    for text in texts:
+        session.screen.line(f"  {escape(label):<{LABEL_WIDE}}  {escape(text)}".rstrip())
+        label = ""
+
+
+def _fact_text(fact: Record) -> str:
+    text = str(fact["text"])
+    if fact.get("at"):
+        text = f"{local(fact['at'])} {text}"
+    place = _place(fact)
+    return text if not place or place in text else f"{text} ({place})"
+
+
+def _place(record: Record) -> str:
+    if not record.get("file"):
+        return ""
+    return f"{record['file']}:{record['line']}" if record.get("line") else str(record["file"])
+
+
+# -- history --------------------------------------------------------------------------------------
+
+_RUN_TITLES = ("RUN", "STARTED", "LASTED", "ENDED", "NEXT", "MAX RSS", "CPU")
+
+
+def history(session: Session) -> int:
+    """Show the last runs of a service, the newest first."""
+    last = session.words.number("lines")
+    reply = session.call(
+        "History", {"name": session.words.operands[0], "last": RUNS if last is None else last}
+    )
+    session.screen.frame(reply)
+    runs = sorted(reply["runs"], key=lambda run: run["run"], reverse=True)
+    now = session.clock.wall()
+    if not runs:
+        session.screen.line("no run yet")
+        return DONE
+    session.screen.lines(session.screen.table(_RUN_TITLES, [_run(run, now) for run in runs]))
+    return DONE
+
+
+def _run(run: Record, now: float) -> list[str]:
+    lasted = run.get("lasted_s")
+    begun = moment(run["started_at"])
+    if lasted is None and begun is not None and run.get("ended_at") is None:
+        lasted = now - begun
+    spent = [run[key] for key in ("user_cpu_s", "system_cpu_s") if run.get(key) is not None]
+    return [
+        str(run["run"]), local(run["started_at"], "%Y-%m-%d %H:%M:%S"), length(lasted, fine=True),
+        str(run["exit"]["text"]) if run.get("exit") else "running", _next(run),
+        size(run.get("max_rss_bytes")), length(sum(spent), fine=True) if spent else "-",
+    ]  # fmt: skip
+
+
+def _next(run: Record) -> str:
+    if not run.get("next"):
+        return "-"
+    delay = run.get("delay_s")
+    if delay is None:
+        return str(run["next"])
+    return f"{run['next']} {'at once' if not delay else f'after {length(delay, fine=True)}'}"
+
+
+# -- plan, show, sd -------------------------------------------------------------------------------
+
+_SIGNS = {"restart": "~", "update": "~", "add": "+", "remove": "-"}
+_COUNTED = (
+    ("restart", "to restart"), ("update", "to update live"), ("add", "to add"),
+    ("remove", "to remove"),
+)  # fmt: skip
+
+
+def plan(session: Session) -> int:
+    """Show what `apply` would do."""
+    file = session.words.operands[0] if session.words.operands else None
+    reply = session.call("Plan", {"file": None if file is None else os.path.abspath(file)})
+    screen, items, found = session.screen, reply["items"], reply["problems"]
+    screen.frame(reply)
+    if found:
+        screen.warn(problems.render(found).rstrip("\n"))
+    if any(one["severity"] == "error" for one in found):
+        return INVALID
+    if not items:
+        screen.line("nothing to do")
+        return DONE
+    rows = [row for item in items for row in _planned(item)]
+    screen.lines(screen.table(None, rows))
+    counts = {what: sum(item["action"] == what for item in items) for what, _ in _COUNTED}
+    told = ", ".join(f"{counts[what]} {text}" for what, text in _COUNTED if counts[what])
+    screen.line(f"{told}.  Plan {escape(str(reply['digest']))}.  Do it: pidfdctl apply")
+    return DONE
+
+
+def _planned(item: Record) -> list[list[str]]:
+    """Make the rows of one service: one for each change."""
+    action, changes = str(item["action"]), item["changes"]
+    head = [f"{_SIGNS.get(action, '?')} {item['service']}", action]
+    if action in {"add", "remove"}:
+        place = _place(changes[0]) if changes else ""
+        if action == "remove":
+            return [[*head, f"was {place}" if place else "", ""]]
+        return [[*head, "new", place]]
+    rows = [
+        [f"{one['key']} {_value(one, 'old')} → {_value(one, 'new')}", _place(one)]
+        for one in changes
+    ]
+    return [[*(head if not index else ["", ""]), *row] for index, row in enumerate(rows)] or [
+        [*head, "", ""]
+    ]
+
+
+def _value(change: Record, which: str) -> str:
+    value = change.get(which)
+    return "(none)" if value is None else str(value)
+
+
+def show(session: Session) -> int:
+    """Print the effective configuration of a service."""
+    name, origin = session.words.operands[0], session.words.has("origin")
+    reply = session.call("Show", {"name": name, "origin": origin or None})
+    session.screen.frame(reply)
+    text = str(reply["toml"])
+    if session.screen.terminal:
+        text = escape(text, keep="\n\t")
+    session.screen.line(text.rstrip("\n"))
+    return DONE
+
+
+def discovery(session: Session) -> int:
+    """Print the targets of Prometheus' http_sd and file_sd."""
+    reply = session.call("Discovery")
+    host = session.words.text("host") or os.uname().nodename
+    groups = [
+        {**group, "targets": [_target(str(target), host) for target in group["targets"]]}
+        for group in reply["groups"]
+    ]
+    session.screen.frame({**reply, "groups": groups})
+    if not session.screen.as_json and not session.screen.quiet:
+        session.screen.object(groups)
+    return DONE
+
+
+def _target(target: str, host: str) -> str:
+    """Put the host before the port: the daemon does not know under which name it is reached."""
+    port = target.rpartition(":")[2]
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+# -- health, version ------------------------------------------------------------------------------
+
+
+def health(session: Session) -> int:
+    """Tell whether all is well; the reasons go to standard error."""
+    reply = session.call("Health", {"level": session.words.text("level") or "ready"})
+    session.screen.frame(reply)
+    for reason in reply["reasons"]:
+        session.screen.warn(escape(str(reason)))
+    if reply["ok"]:
+        session.screen.line("ok")
+    return DONE if reply["ok"] else FAILED
+
+
+def version(session: Session) -> int:
+    """Tell both sides; the client's comes first, whatever becomes of the other."""
+    session.screen.line(f"pidfdctl {__version__} (python {sys.version.split()[0]})")
+    reply = session.call(f"{VARLINK}GetInfo")
+    session.screen.frame({**reply, "client_version": __version__})
+    theirs = escape(f"{reply['product']} {reply['version']}")
+    differs = "" if reply["version"] == __version__ else "  (differs; pidfdctl reexec)"
+    session.screen.line(f"{theirs} at {escape(session.path)}{differs}")
+    return DONE
+
+
+# -- streams --------------------------------------------------------------------------------------
+
+
+def events(session: Session) -> int:
+    """Show what happened, and with -f what happens."""
+    words, screen = session.words, session.screen
+    last, since, follow = words.number("lines"), words.text("since"), words.has("follow")
+    if last is None and since is None:
+        last = EVENTS
+    parameters = {"names": words.names, "since": since, "last": last, "follow": follow or None}
+    limit = None if follow else 10.0
+    for reply, _ in session.client.stream("Events", parameters, limit):
+        event = reply.get("event")
+        if event is None:  # the end of what there was
+            continue
+        if screen.as_json:
+            screen.object(event)
+        else:
+            screen.line(event_text(event))
+    return DONE
+
+
+_HIDDEN = frozenset(
+    {"ts", "level", "event", "seq", "service", "group", "run", "pid", "phase_from", "phase_to"}
+)
+
+
+def event_text(event: Record) -> str:
+    """Write an event as the daemon's own log has it on a terminal."""
+    if event.get("event") == "gap":
+        return f"-- {event.get('lost')} events lost: read too slowly --"
+    words = [clock_time(event.get("ts")), "--", escape(str(event.get("event", "?")))]
+    of_service = "run" in event
+    if of_service:
+        words.append(escape(str(event.get("service"))))
+    hidden = _HIDDEN if of_service else _HIDDEN - {"service", "pid", "group"}
+    words += [
+        f"{escape(key)}={_field(value)}"
+        for key, value in event.items()
+        if key not in hidden and value is not None and value is not False
+    ]
+    return " ".join(words)
+
+
+_BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:@%+,~^()[]-")
+
+
+def _field(value: object) -> str:
+    if value is True:
+        return "true"
+    if isinstance(value, float):
+        return repr(round(value, 6))
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    if text and _BARE.issuperset(text):
+        return text
+    return '"' + escape(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+
+
+def logs(session: Session) -> int:
+    """Show what services wrote, or have the log files opened anew."""
+    words, screen = session.words, session.screen
+    if words.has("reopen"):
+        reply = session.call("ReopenLogs")
+        screen.frame(reply)
+        screen.line(f"{reply['files']} log files opened anew")
+        return DONE
+    last, follow = words.number("lines"), words.has("follow")
+    only = [name for name in ("stdout", "stderr") if words.has(name)]
+    parameters = {
+        "names": words.names, "last": LINES if last is None else last,
+        "since": words.text("since"), "stream": only[0] if len(only) == 1 else None,
+        "run": words.number("run"), "follow": follow or None,
+    }  # fmt: skip
+    for reply, _ in session.client.stream("Logs", parameters, None if follow else 10.0):
+        line = reply.get("line")
+        if line is not None:
+            _log_line(session, line)
+    return DONE
+
+
+def _log_line(session: Session, line: Record) -> None:
+    screen, text = session.screen, str(line["msg"])
+    if screen.as_json:
+        screen.object(line)
+        return
+    if session.words.has("raw"):
+        screen.line(text)
+        return
+    mark = "!|" if line["stream"] == "stderr" else " |"
+    shown = escape(text, keep="\t") if screen.terminal else text
+    screen.line(f"{clock_time(line['ts'])} {escape(str(line['service'])):<8}{mark} {shown}")
