@@ -2,18 +2,18 @@
 
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from supervisord_pidfd.cli.args import Words, help_of, help_of_all, parse
+from supervisord_pidfd.cli.args import help_of, help_of_all, parse
 from supervisord_pidfd.cli.screen import Screen, escape, standard_screen
 from supervisord_pidfd.cli.session import (
     DONE,
     FAILED,
     INTERRUPTED,
     INVALID,
+    NOBODY_READS,
     UNREACHABLE,
     USAGE,
     Failure,
@@ -39,13 +39,21 @@ HANDLERS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    if argv is None:  # as a program: a reader that has gone away ends us quietly, as it does `ls`
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        argv = sys.argv[1:]
+    try:
+        return _main(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `pidfdctl status | head -1`: as quiet as SIGPIPE's default would be
+        _write_no_more()
+        return NOBODY_READS
+
+
+def _main(argv: Sequence[str]) -> int:
     try:
         words = parse(argv)
     except UsageError as error:
-        return _wrong(argv, error)
+        failure = Failure(USAGE, "Usage", escape(str(error)))
+        return _end(standard_screen(as_json="--json" in argv), failure)
     if words.has("help"):
         named = any(word in {words.verb.name, *words.verb.aliases} for word in argv)
         standard_screen().write(help_of(words.verb) if named else help_of_all())
@@ -53,17 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     screen = standard_screen(
         as_json=words.has("json"), no_color=words.has("no_color"), quiet=words.has("quiet")
     )
-    return run(words, screen)
+    return run(Session(words, screen, SystemClock(), os.environ))
 
 
-def run(words: Words, screen: Screen) -> int:
+def run(session: Session) -> int:
     """Carry one command out, whatever the daemon answers."""
-    session = Session(words, screen, SystemClock(), os.environ)
-    failure: Failure
+    words, screen = session.words, session.screen
     try:
         return _handler(words.verb.name)(session)
     except UsageError as error:
-        failure = Failure(USAGE, "Usage", str(error))
+        failure = Failure(USAGE, "Usage", escape(str(error)))
     except UnreachableError as error:
         failure = session.unreachable(error)
     except NoAnswerError as error:
@@ -73,27 +80,41 @@ def run(words: Words, screen: Screen) -> int:
         _tell_problems(error, failure, screen)
     except KeyboardInterrupt:
         failure = _interrupted(session)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a full disk below standard output, a working directory that is gone
+        _write_no_more()
+        screen.error(f"cannot {words.what}: {os.strerror(error.errno or 0).lower()}")
+        return FAILED
     except Exception as error:  # noqa: BLE001 - the daemon's answer is not what this version reads
         why = escape(f"{type(error).__name__}: {error}")
         text = f"cannot {words.what}: the daemon's answer is not understood: {why}"
         failure = Failure(UNREACHABLE, "NoAnswer", f"{text} (pidfdctl version)")
     finally:
         session.close()
-    return _end(words, screen, failure)
+    code = _end(screen, failure)
+    health = words.verb.name == "health" and code not in {USAGE, INTERRUPTED}
+    return FAILED if health else code
+
+
+def _end(screen: Screen, failure: Failure) -> int:
+    if screen.as_json:
+        screen.object(failure.as_json())
+    screen.error(failure.text)
+    return failure.code
+
+
+def _write_no_more() -> None:
+    """Let what could not be written be forgotten: it would be tried again at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _handler(verb: str) -> Callable[[Session], int]:
     module, _, name = HANDLERS[verb].partition(".")
     found = getattr(importlib.import_module(f"supervisord_pidfd.cli.{module}"), name)
     return cast("Callable[[Session], int]", found)
-
-
-def _end(words: Words, screen: Screen, failure: Failure) -> int:
-    if screen.as_json:
-        screen.object(failure.as_json())
-    predicate = words.verb.name == "health"
-    screen.error(failure.text)
-    return FAILED if predicate and failure.code not in {USAGE, INTERRUPTED} else failure.code
 
 
 def _interrupted(session: Session) -> Failure:
@@ -112,16 +133,3 @@ def _tell_problems(error: ReplyError, failure: Failure, screen: Screen) -> None:
         from supervisord_pidfd.cli.problems import render  # noqa: PLC0415 - only when invalid
 
         screen.warn(render(found).rstrip("\n"))
-
-
-def _wrong(argv: Sequence[str], error: UsageError) -> int:
-    """Say what is wrong with the command line; also as JSON, if that was asked for."""
-    screen = standard_screen(as_json="--json" in argv)
-    return _end_of_usage(screen, Failure(USAGE, "Usage", escape(str(error))))
-
-
-def _end_of_usage(screen: Screen, failure: Failure) -> int:
-    if screen.as_json:
-        screen.object(failure.as_json())
-    screen.error(failure.text)
-    return failure.code

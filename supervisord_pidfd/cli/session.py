@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from supervisord_pidfd.cli.args import Words
@@ -13,7 +13,7 @@ from supervisord_pidfd.config import paths
 from supervisord_pidfd.errors import NoAnswerError, ReplyError, UnreachableError
 
 DONE, FAILED, USAGE, FALSE, NO_SUCH_SERVICE, TIMED_OUT, INVALID, UNREACHABLE, DENIED = range(9)
-INTERRUPTED = 130
+INTERRUPTED, NOBODY_READS = 130, 141
 VARLINK = "org.varlink.service."
 
 
@@ -35,20 +35,26 @@ class Session:
     """Own the connection of one command."""
 
     def __init__(
-        self, words: Words, screen: Screen, clock: Clock, environment: Mapping[str, str]
+        self,
+        words: Words,
+        screen: Screen,
+        clock: Clock,
+        environment: Mapping[str, str],
+        connect: Callable[[str, Clock], Client] = Client,
     ) -> None:
         self.words = words
         self.screen = screen
         self.clock = clock
         self.change: int | None = None
         self.path = words.text("socket") or default_socket(environment)
+        self._connect = connect
         self._client: Client | None = None
 
     @property
     def client(self) -> Client:
         """Return the connection; made when it is first needed."""
         if self._client is None:
-            self._client = Client(self.path, self.clock)
+            self._client = self._connect(self.path, self.clock)
         return self._client
 
     def call(self, method: str, parameters: Mapping[str, object] | None = None) -> Reply:

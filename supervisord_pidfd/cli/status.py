@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from supervisord_pidfd.cli import procfs
-from supervisord_pidfd.cli.live import live
 from supervisord_pidfd.cli.screen import ago, escape, length, local, moment, plural, size
 from supervisord_pidfd.cli.session import DONE, FALSE, Session
 from supervisord_pidfd.client import Reply
@@ -20,6 +19,7 @@ LAST_LINES = 10
 WATCH_EVERY_S = 1.0
 
 Record = Mapping[str, Any]
+Usages = dict[str, procfs.Usage | None]
 
 
 class Line(NamedTuple):
@@ -99,9 +99,11 @@ def status(session: Session) -> int:
     """Show the services, once or again and again."""
     chosen = columns(session.words.text("columns"))
     if session.words.has("watch"):
+        from supervisord_pidfd.cli.live import live  # noqa: PLC0415 - termios, only to watch
+
         return live(session.screen, lambda: _watched(session, chosen), WATCH_EVERY_S)
-    reply = ask(session)
-    _show(session, reply, chosen)
+    reply, usages = ask(session)
+    _show(session, reply, usages, chosen)
     unready = any(one["wanted"] == "up" and not one["ready"] for one in reply["services"])
     return FALSE if session.words.has("check") and unready else DONE
 
@@ -124,12 +126,12 @@ def is_failed(session: Session) -> int:
 def _predicate(
     session: Session, over: Callable[[list[bool]], bool], holds: Callable[[Record], bool]
 ) -> int:
-    reply = ask(session)
+    reply, _ = ask(session)
     session.screen.frame(reply)
     return DONE if over([bool(holds(one)) for one in reply["services"]]) else FALSE
 
 
-def ask(session: Session) -> Reply:
+def ask(session: Session) -> tuple[Reply, Usages]:
     """Call Status for the names given; sorted by name, with what /proc tells in each service."""
     words = session.words
     reply = session.call(
@@ -137,14 +139,17 @@ def ask(session: Session) -> Reply:
         {"names": words.names, "all": (words.verb.name == "status" and words.has("all")) or None},
     )
     services: list[dict[str, Any]] = sorted(reply["services"], key=_by_name)
+    # In another pid namespace the same numbers are other processes.
     visible = session.client.peer.pid == reply["supervisor"]["pid"]
     boot = procfs.uptime()
+    usages: Usages = {}
     for one in services:
         use = procfs.usage(one["pid"], boot) if one["pid"] and visible else None
+        usages[one["name"]] = use
         one["rss_bytes"] = use.rss_bytes if use else None
         one["cpu_s"] = use.cpu_s if use else None
     reply["services"] = services
-    return reply
+    return reply, usages
 
 
 def _by_name(service: Record) -> tuple[str, int, str]:
@@ -153,17 +158,7 @@ def _by_name(service: Record) -> tuple[str, int, str]:
     return base, int(instance) if instance.isdigit() else -1, instance
 
 
-def lines_of(session: Session, reply: Reply) -> list[Line]:
-    """Put each service together with its figures."""
-    visible = session.client.peer.pid == reply["supervisor"]["pid"]
-    boot, now = procfs.uptime(), session.clock.wall()
-    return [
-        Line(one, procfs.usage(one["pid"], boot) if one["pid"] and visible else None, now)
-        for one in reply["services"]
-    ]
-
-
-def _show(session: Session, reply: Reply, chosen: tuple[str, ...]) -> None:
+def _show(session: Session, reply: Reply, usages: Usages, chosen: tuple[str, ...]) -> None:
     words, screen = session.words, session.screen
     if screen.as_json:
         screen.frame(reply)
@@ -172,20 +167,21 @@ def _show(session: Session, reply: Reply, chosen: tuple[str, ...]) -> None:
     elif len(words.operands) == 1 and len(reply["services"]) == 1 and not words.text("columns"):
         screen.lines(_long(session, reply["services"][0]))
     else:
-        screen.lines(_table(session, reply, chosen))
+        screen.lines(_table(session, reply, usages, chosen))
 
 
 def _watched(session: Session, chosen: tuple[str, ...]) -> list[str]:
-    reply = ask(session)
+    reply, usages = ask(session)
     if session.screen.as_json:
         session.screen.frame(reply)
         return []
-    return _table(session, reply, chosen)
+    return _table(session, reply, usages, chosen)
 
 
-def _table(session: Session, reply: Reply, chosen: tuple[str, ...]) -> list[str]:
-    bare = session.words.has("no_header")
-    rows = [[COLUMNS[name](line) for name in chosen] for line in lines_of(session, reply)]
+def _table(session: Session, reply: Reply, usages: Usages, chosen: tuple[str, ...]) -> list[str]:
+    bare, now = session.words.has("no_header"), session.clock.wall()
+    lines = [Line(one, usages[one["name"]], now) for one in reply["services"]]
+    rows = [[COLUMNS[name](line) for name in chosen] for line in lines]
     phase = chosen.index("PHASE") if "PHASE" in chosen else None
     table = session.screen.table(None if bare else chosen, rows, phase)
     return table if bare else [*table, _summary(reply)]

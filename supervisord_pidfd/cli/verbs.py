@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from supervisord_pidfd.config.units import NotAUnitError, parse_duration, parse_signal
 from supervisord_pidfd.errors import UsageError
 
 
@@ -61,9 +60,11 @@ def duration(word: str) -> float:
     Raises:
         UsageError: It is no length of time.
     """
+    from supervisord_pidfd.config import units  # noqa: PLC0415 - 4 ms that most commands need not
+
     try:
-        return parse_duration(word)
-    except NotAUnitError as error:
+        return units.parse_duration(word)
+    except units.NotAUnitError as error:
         raise UsageError(f"{error.message} ({error.hint})") from None
 
 
@@ -103,9 +104,11 @@ def signal_number(word: str) -> int:
     Raises:
         UsageError: There is none.
     """
+    from supervisord_pidfd.config import units  # noqa: PLC0415 - as above
+
     try:
-        return parse_signal(int(word) if word.isdigit() and len(word) < 4 else word)
-    except NotAUnitError as error:
+        return units.parse_signal(int(word) if word.isdigit() and len(word) < 4 else word)
+    except units.NotAUnitError as error:
         raise UsageError(f"{error.message} ({error.hint})") from None
 
 
