@@ -1,13 +1,12 @@
 """`deps`: what needs what, as a tree with phases, as JSON or as a mermaid diagram."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from supervisord_pidfd.cli.screen import escape
 from supervisord_pidfd.cli.session import DONE, Session
 
 Edge = Mapping[str, Any]
-Edges = Mapping[str, Sequence[Edge]]
 
 
 def deps(session: Session) -> int:
@@ -24,58 +23,64 @@ def deps(session: Session) -> int:
     phases = {one["name"]: one["phase"] for one in session.call("Status")["services"]}
     if form == "mermaid":
         screen.lines(mermaid(edges, phases))
-    else:
-        screen.lines(Tree(session, edges, phases, reverse=reverse).lines(name))
+        return DONE
+    tree = Tree(edges, phases, reverse=reverse)
+    tops = _named(session, name, phases) if name is not None else tree.tops()
+    screen.lines(screen.table(None, tree.rows(tops), phase=1))
     return DONE
+
+
+def _named(session: Session, name: str, phases: Mapping[str, str]) -> list[str]:
+    """Return the services that a name stands for: `worker`, `web*`, `@backend`."""
+    if name in phases:
+        return [name]
+    services = session.call("Status", {"names": [name]})["services"]
+    return sorted(str(one["name"]) for one in services)
 
 
 class Tree:
     """Lay edges out as trees; what was shown already is not shown again with all below it."""
 
-    def __init__(
-        self, session: Session, edges: Sequence[Edge], phases: Mapping[str, str], *, reverse: bool
-    ) -> None:
-        self._screen = session.screen
+    def __init__(self, edges: Sequence[Edge], phases: Mapping[str, str], *, reverse: bool) -> None:
         self._phases = phases
         self._near, self._far = ("to", "from") if reverse else ("from", "to")
         self._below: dict[str, list[Edge]] = {}
         for edge in edges:
             self._below.setdefault(edge[self._near], []).append(edge)
-        self._targets = {edge[self._far] for edge in edges}
-        self._shown: set[str] = set()
-        self._rows: list[list[str]] = []
+        self._unfolded: set[str] = set()
 
-    def lines(self, name: str | None) -> list[str]:
-        """Return the trees below a service (all its instances), or below all that stand on top."""
-        for root in self._roots(name):
-            self._row(root, root)
-            self._walk(root, "", (root,))
-        return self._screen.table(None, self._rows, phase=1)
+    def tops(self) -> list[str]:
+        """Return what nothing else stands above; a ring of `part_of` has none, and is let be."""
+        below = {edge[self._far] for edges in self._below.values() for edge in edges}
+        return [name for name in sorted(self._phases) if name not in below]
 
-    def _roots(self, name: str | None) -> list[str]:
-        if name is None:
-            every = sorted({*self._phases, *self._below, *self._targets})
-            return [one for one in every if one not in self._targets]
-        named = [one for one in sorted(self._phases) if one.partition("@")[0] == name]
-        return named if named and name not in self._phases else [name]
+    def rows(self, tops: Sequence[str]) -> list[list[str]]:
+        """Return the rows of the trees below these."""
+        rows = []
+        for top in tops:
+            rows.append([top, self._phases.get(top, "?"), "", ""])
+            rows += self._below_of(top)
+        return rows
 
-    def _row(self, name: str, shown: str, *rest: str) -> None:
-        self._rows.append([shown, self._phases.get(name, "?"), *(rest or ("", ""))])
+    def _below_of(self, top: str) -> Iterator[list[str]]:
+        """Walk in the order of the rows; without recursion, for a chain may be long."""
+        left = list(self._children(top, ""))
+        while left:
+            edge, branch, indent = left.pop()
+            name = str(edge[self._far])
+            again = name in self._unfolded and name in self._below
+            met = ("met" if edge["met"] else "not met") + ("  (see above)" if again else "")
+            yield [f"{branch}{name}", self._phases.get(name, "?"), _how(edge), met]
+            if not again:
+                left += self._children(name, indent)
 
-    def _walk(self, name: str, indent: str, path: tuple[str, ...]) -> None:
-        edges = self._below.get(name, [])
-        for index, edge in enumerate(edges):
-            far = str(edge[self._far])
-            last = index == len(edges) - 1
-            again = far in self._shown and far in self._below
-            mark = "" if edge["met"] else "not "
-            self._row(
-                far, f"{indent}{'└─ ' if last else '├─ '}{far}", _how(edge),
-                f"{mark}met" + ("  (see above)" if again else ""),
-            )  # fmt: skip
-            if not again and far not in path:
-                self._shown.add(far)
-                self._walk(far, indent + ("   " if last else "│  "), (*path, far))
+    def _children(self, name: str, indent: str) -> Iterator[tuple[Edge, str, str]]:
+        """Give what is below, the last first, with what is drawn before it and before its own."""
+        self._unfolded.add(name)
+        marks = ("└─ ", "   ")
+        for edge in reversed(self._below.get(name, [])):
+            yield edge, indent + marks[0], indent + marks[1]
+            marks = ("├─ ", "│  ")
 
 
 def _how(edge: Edge) -> str:

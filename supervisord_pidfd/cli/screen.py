@@ -230,16 +230,12 @@ def size(amount: float | None) -> str:
     """Write an amount of bytes: `88 MB`, `1.2 GB`."""
     if amount is None:
         return "-"
-    unit = "B"
-    for unit in ("B", "KB", "MB", "GB", "TB"):  # noqa: B007 - the last one is kept
-        if amount < 999.5:
-            break
+    units = ["B", "KB", "MB", "GB", "TB"]
+    while amount >= 999.5 and len(units) > 1:
         amount /= 1000
-    return (
-        f"{amount:.1f} {unit}"
-        if amount < 9.95 and unit not in {"B", "KB"}
-        else (f"{amount:.0f} {unit}")
-    )
+        del units[0]
+    fine = amount < 9.95 and units[0] not in {"B", "KB"}
+    return f"{amount:.1f} {units[0]}" if fine else f"{amount:.0f} {units[0]}"
 
 
 def plural(number: int, noun: str) -> str:
