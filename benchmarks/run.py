@@ -1,4 +1,4 @@
-"""The command: python -m benchmarks.run restart|storm|boot|idle|memory|scale|leaks|all|quick."""
+"""The command: python -m benchmarks.run restart|storm|boot|idle|memory|scale|leaks|client|all."""
 
 import argparse
 import contextlib
@@ -12,13 +12,13 @@ import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from benchmarks import latency, linux, resources
+from benchmarks import client, latency, linux, resources
 from benchmarks.build import CannotBuildError, build
 from benchmarks.report import Report
 from benchmarks.session import Place
 from benchmarks.subjects import DEFAULT, SUBJECTS, Options, Subject
 
-MODES = ("restart", "storm", "boot", "idle", "memory", "scale", "leaks", "all", "quick")
+MODES = ("restart", "storm", "boot", "idle", "memory", "scale", "leaks", "client", "all", "quick")
 _SHOWN = {
     "restart": ("restart",),
     "storm": ("storm",),
@@ -144,6 +144,8 @@ def _measure(
         resources.scale(some, place, many, words.nofile, report)
         if has_ours:
             resources.refusal(place, many, many // 5, report)
+    if mode in {"client", "quick"} or everything:
+        client.status(place, count if mode == "client" and words.n else 200, report)
     if mode == "leaks" or everything:
         resources.leaks(subjects, place, words.restarts, report)
 

@@ -1,7 +1,5 @@
 """Start `pidfdctl` as `python -m supervisord_pidfd.cli`."""
 
-import sys
+from supervisord_pidfd.cli.main import program
 
-from supervisord_pidfd.cli.main import main
-
-sys.exit(main())
+program()

@@ -4,7 +4,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import NoReturn, cast
 
 from supervisord_pidfd.cli.args import help_of, help_of_all, parse
 from supervisord_pidfd.cli.screen import Screen, escape, standard_screen
@@ -35,12 +35,23 @@ HANDLERS = {
     "top": "top.top", "completion": "completion.completion",
 }  # fmt: skip
 """Where each verb is carried out; only that module is loaded."""
+WAITED_FOR = frozenset({"Start", "Stop", "Restart", "Reload", "Apply", "Shutdown"})
+"""Methods whose work goes on when the client has gone."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def program() -> NoReturn:
+    """Be the program `pidfdctl`.
+
+    Everything is written and closed when `main` returns; taking the interpreter apart piece by
+    piece would be a tenth of what the user waits for.
+    """
+    os._exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     try:
-        return _main(sys.argv[1:] if argv is None else argv)
+        return _main(argv)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # `pidfdctl status | head -1`: as quiet as SIGPIPE's default would be
@@ -79,6 +90,8 @@ def run(session: Session) -> int:
         failure = session.refused(error)
         _tell_problems(error, failure, screen)
     except KeyboardInterrupt:
+        if words.verb.method not in WAITED_FOR:  # whoever watched has seen enough
+            return INTERRUPTED
         failure = _interrupted(session)
     except BrokenPipeError:
         raise
@@ -118,12 +131,9 @@ def _handler(verb: str) -> Callable[[Session], int]:
 
 
 def _interrupted(session: Session) -> Failure:
-    if session.words.verb.method in {"Start", "Stop", "Restart", "Reload", "Apply", "Shutdown"}:
-        text = f"interrupted: cannot confirm '{session.words.verb.name}'; it goes on"
-        if session.change is not None:
-            text += f" (pidfdctl wait --change {session.change})"
-    else:
-        text = "interrupted"
+    text = f"interrupted: cannot confirm '{session.words.verb.name}'; it goes on"
+    if session.change is not None:
+        text += f" (pidfdctl wait --change {session.change})"
     return Failure(INTERRUPTED, "Interrupted", text, {"change": session.change})
 
 

@@ -21,11 +21,19 @@ class Usage(NamedTuple):
         return self.cpu_s / self.lifetime_s if self.lifetime_s > 0.05 else None
 
 
+def _read(path: str) -> bytes:
+    """Read a short file; a file object would take three times as long."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096)
+    finally:
+        os.close(fd)
+
+
 def uptime() -> float:
     """Return seconds since boot, the clock of start times in /proc."""
     try:
-        with open("/proc/uptime", "rb") as file:
-            return float(file.read().split()[0])
+        return float(_read("/proc/uptime").split()[0])
     except (OSError, ValueError, IndexError):
         return 0.0
 
@@ -36,8 +44,7 @@ def usage(pid: int, since_boot: float) -> Usage | None:
     Source: proc_pid_stat(5); the command may contain spaces and parentheses.
     """
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
         cpu = (int(fields[11]) + int(fields[12])) / _TICKS
         started = int(fields[19]) / _TICKS
         return Usage(cpu, int(fields[21]) * _PAGE, int(fields[17]), since_boot - started)

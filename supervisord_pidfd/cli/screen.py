@@ -102,14 +102,14 @@ class Screen:
         every = [list(titles), *safe] if titles is not None else safe
         if not every:
             return []
-        wide = [max(_cells(row[i]) for row in every) for i in range(len(every[0]) - 1)]
-        return [self._row(row, wide, phase if row is not titles else None) for row in every]
+        wide = [max(map(_cells, column)) for column in zip(*every, strict=True)][:-1]
+        edge = self.width
+        room = None if edge is None else max(edge - sum(wide) - 2 * len(wide), 8)
+        lines = [self._row(row, wide, room, phase) for row in safe]
+        return lines if titles is None else [self._row(every[0], wide, room, None), *lines]
 
-    def _row(self, row: list[str], wide: list[int], phase: int | None) -> str:
-        room = self.width
-        if room is not None:
-            room -= sum(wide) + 2 * len(wide)
-        last = row[-1] if room is None else cut(row[-1], max(room, 8))
+    def _row(self, row: list[str], wide: list[int], room: int | None, phase: int | None) -> str:
+        last = row[-1] if room is None else cut(row[-1], room)
         cells = [text + " " * (size - _cells(text)) for text, size in zip(row, wide, strict=False)]
         if phase is not None and phase < len(cells):
             cells[phase] = self.phase(row[phase], cells[phase])

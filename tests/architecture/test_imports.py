@@ -63,3 +63,19 @@ def test_a_helper_loads_no_library_of_another(helper, libraries):
     loaded = tops(loaded_by(f"supervisord_pidfd.{helper}.main"))
 
     assert loaded & libraries == set()
+
+
+# What `status` needs; everything else is loaded by the verb that needs it.
+OF_THE_CLIENT = {
+    "cli", "cli.args", "cli.main", "cli.procfs", "cli.screen", "cli.session", "cli.status",
+    "cli.verbs", "client", "clock", "config", "config.paths", "errors",
+}  # fmt: skip
+
+
+def test_the_control_client_loads_little():
+    loaded = loaded_by("supervisord_pidfd.cli.main, supervisord_pidfd.cli.status")
+    ours = {name for name in loaded if name.startswith("supervisord_pidfd.")}
+
+    assert ours == {f"supervisord_pidfd.{name}" for name in OF_THE_CLIENT}
+    assert tops(loaded) & SLOW == set()
+    assert tops(loaded) - sys.stdlib_module_names == {"supervisord_pidfd"}

@@ -8,6 +8,7 @@ import contextlib
 import copy
 import json
 import os
+import queue
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -94,8 +95,8 @@ class Scripted:
     """Answer calls by a script, and remember them.
 
     A method's answer is one reply, a list of replies (the last of which does not continue), or a
-    list that ends with an error; an error alone is an answer too. A call of what is not in the
-    script is answered `MethodNotImplemented`.
+    list that ends with an error; an error alone is an answer too, an empty list is silence. A call
+    of what is not in the script is answered `MethodNotImplemented`. `heard` tells each call.
     """
 
     def __init__(self, **script: Any) -> None:
@@ -103,6 +104,8 @@ class Scripted:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.peer = Peer(os.getpid(), 990)
         self.refuses: int | None = None
+        self._open: list[socket.socket] = []
+        self.heard: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     @property
     def last(self) -> dict[str, Any]:
@@ -114,6 +117,7 @@ class Scripted:
         name = method.rpartition(".")[2]
         given = {key: value for key, value in parameters.items() if value is not None}
         self.calls.append((name, json.loads(json.dumps(given))))
+        self.heard.put(name)
         if name not in self.script:
             return [error(f"{VARLINK}.MethodNotImplemented", method=method)]
         said = copy.deepcopy(self.script[name])
@@ -175,6 +179,9 @@ class Scripted:
                 yield path
             finally:
                 listener.shutdown(socket.SHUT_RDWR)
+                for connection in tuple(self._open):  # of a client that hangs, too
+                    with contextlib.suppress(OSError):
+                        connection.shutdown(socket.SHUT_RDWR)
                 thread.join()
 
     def _accept(self, listener: socket.socket) -> None:
@@ -183,6 +190,7 @@ class Scripted:
                 connection, _ = listener.accept()
             except OSError:  # shut down: the test is over
                 return
+            self._open.append(connection)
             with connection, contextlib.suppress(ConnectionError):
                 self._converse(connection)
 
