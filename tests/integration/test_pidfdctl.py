@@ -65,7 +65,7 @@ def test_a_daemon_that_has_gone_and_left_its_socket(path):
     assert json.loads(ran.stdout)["error"]["parameters"]["reason"] == "connection refused"
 
 
-@pytest.mark.parametrize(("words", "code"), [(["strat", "web"], 2), (["--nope"], 2)])
+@pytest.mark.parametrize(("words", "code"), [(["statr", "web"], 2), (["--nope"], 2)])
 def test_a_wrong_command_line(path, words, code):
     ran = pidfdctl(path, *words, "--json")
 

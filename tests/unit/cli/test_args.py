@@ -120,7 +120,7 @@ def test_signals_of_kill_and_signal(line, signal, names):
         ("explain web db", "too many words: 'db'"),
         ("explain", "too few words"),
         ("shutdown now", "too many words: 'now'"),
-        ("strat web", "cannot do 'strat': no such verb (did you mean 'start'?)"),
+        ("sttart web", "cannot do 'sttart': no such verb (did you mean 'start'?)"),
         ("zzzzz", "'pidfdctl --help' lists them"),
         ("logs -n -5", "--lines: not a number: '-5'"),
     ],
