@@ -133,7 +133,7 @@ class ControlServer:
             conversation = self._queue.popleft()
             conversation.queued = False
             try:
-                if conversation.step():
+                if conversation.step(until):
                     self.enqueue(conversation)
             except Exception as error:  # noqa: BLE001 - a bug in one answer ends one conversation
                 self._outward.crashed("control", error)
@@ -157,7 +157,7 @@ class ControlServer:
                 if error.errno in _NO_ROOM:
                     self._accept_without_room()
                 return
-            self._admit(sock)
+            self._identify(sock)
 
     def _accept_without_room(self) -> None:
         """Turn one client away with the descriptor kept for this, else pause: never spin."""
@@ -172,13 +172,16 @@ class ControlServer:
         self.loop.remove(self._listener.fileno())
         self._resume.arm(self.loop.clock.now() + PAUSE)
 
-    def _admit(self, sock: socket.socket) -> None:
+    def _identify(self, sock: socket.socket) -> None:
         pid, uid, gid = struct.unpack(
             "iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         )
         role = role_of(self.access, uid, frozenset({gid}) | peer_groups(sock), pid)
-        peer = Peer(uid, gid, pid, role is Role.FULL)
-        if not self._has_room(uid):
+        self.admit(sock, Peer(uid, gid, pid, role is Role.FULL), role)
+
+    def admit(self, sock: socket.socket, peer: Peer, role: Role) -> None:
+        """Begin a conversation, if there is room for one more."""
+        if not self._has_room(peer.uid):
             self.refused("too_many", None, peer)
             sock.close()
             return

@@ -24,7 +24,6 @@ OUT_BYTES = 64 << 10
 OUT_MAX_BYTES = 16 << 20
 """A handler that answers faster than its client reads ends here: the client is dropped."""
 
-PIECES_A_STEP = 8
 UNKNOWN = "unknown"
 """What a method without a row is called in metrics: no client chooses a label."""
 
@@ -108,6 +107,9 @@ class CallInFlight:
 
     def pull(self, pieces: Iterator[bytes]) -> None:
         """Answer with pieces, as the client reads."""
+        if self._oneway:
+            self._over("ok")
+            return
         self.pieces = pieces
         self.wake()
 
@@ -194,10 +196,10 @@ class Conversation:
         else:
             self._server.enqueue(self)
 
-    def step(self) -> bool:
-        """Do a little; return whether there is more to do at once."""
-        if self._pull and self.call is not None and len(self._out) < OUT_BYTES:
-            self._take_pieces(self.call)
+    def step(self, until: float) -> bool:
+        """Do a little, no longer than `until`; return whether there is more to do at once."""
+        if self._pull and self.call is not None:
+            self._take_pieces(self.call, until)
         if self._socket is None or (self._out and not self._send(self._socket)):
             return False
         if self._close_when_done():
@@ -209,10 +211,9 @@ class Conversation:
         self._rest()
         return False
 
-    def _take_pieces(self, call: CallInFlight) -> None:
-        for _ in range(PIECES_A_STEP):
-            if call.pieces is None or len(self._out) >= OUT_BYTES:
-                break
+    def _take_pieces(self, call: CallInFlight, until: float) -> None:
+        now = self._server.loop.clock.now
+        while call.pieces is not None and len(self._out) < OUT_BYTES:
             piece = next(call.pieces, None)
             if piece is None:
                 call.finish()
@@ -221,6 +222,8 @@ class Conversation:
                 self._pull = False
                 return
             self._out += piece
+            if now() >= until:
+                break
         self._pull = self._pull and self.call is not None
 
     def _send(self, sock: socket.socket) -> bool:

@@ -430,6 +430,8 @@ class Daemon:
         if self._supervisor is not None:
             self._supervisor.settle()
         more = self._publisher.publish() or more
+        if self._panel is not None:
+            more = self._panel.spread() or more
         if self._log_pipe is not None:
             self._log_pipe.flush()
             lost = self._log_pipe.take_lost()

@@ -25,6 +25,8 @@ from supervisord_pidfd.queries import Queries
 from supervisord_pidfd.queries import Sources as QueriesSources
 from supervisord_pidfd.records import Records
 from supervisord_pidfd.service import Service
+from supervisord_pidfd.streams import Sources as StreamsSources
+from supervisord_pidfd.streams import Streams
 from supervisord_pidfd.supervisor import Supervisor
 
 DESCRIPTION = os.path.join(os.path.dirname(__file__), "io.supervisordpidfd.Control.varlink")
@@ -53,6 +55,18 @@ class Panel:
         self._changes = Changes(loop, supervisor.services)
         self._history = History(supervisor.spec.history_size, self._policy_of)
         self.records = Records(loop.clock, publisher.tally, self._needs)
+        queries = Queries(
+            QueriesSources(supervisor, self.records, self._resolve, publisher.tally.families)
+        )
+        self._streams = Streams(
+            StreamsSources(
+                loop,
+                publisher,
+                supervisor.services,
+                lambda service: self.records.service(service, totals=True),
+                queries.named,
+            )
+        )
         self._handlers = bind(
             Operations(
                 OperationsSources(
@@ -66,12 +80,11 @@ class Panel:
                     catch_up=publisher.publish,
                 )
             ),
-            Queries(
-                QueriesSources(supervisor, self.records, self._resolve, publisher.tally.families)
-            ),
+            queries,
+            self._streams,
         )
         supervisor.listeners.append(self._follow)
-        publisher.observers.append(self._history.take)
+        publisher.observers += [self._history.take, self._streams.told]
 
     # -- the socket -------------------------------------------------------------------------------
 
@@ -92,6 +105,10 @@ class Panel:
             self._changes.supersede_all("shutdown")
         return self._server is not None and self._server.work()
 
+    def spread(self) -> bool:
+        """Hand on what changed to those who follow; return whether there is anything to send."""
+        return self._streams.spread()
+
     def close(self) -> None:
         """End all conversations, and take the socket away."""
         if self._server is not None:
@@ -105,10 +122,12 @@ class Panel:
 
     def _follow(self, service: Service, before: ServiceState) -> None:
         self.records.follow(service)
+        self._streams.touched(service.name)
         self._changes.changed(service, before)
 
     def removed(self, name: str) -> None:
         """Forget a service that is gone."""
+        self._streams.removed(name)
         self._changes.removed(name)
         self._history.forget(name)
         self.records.forget(name)
@@ -128,6 +147,8 @@ class Panel:
         for action, names in actions:
             note = Applied(wall, by, action)
             self._applied.update(dict.fromkeys(names, note))
+            for name in names:
+                self._streams.touched(name)
 
     # -- what the methods ask ---------------------------------------------------------------------
 

@@ -223,7 +223,11 @@ def as_text(event: dict[str, Any]) -> bytes:
 
 
 class Publisher:
-    """Number, count, keep and send notices, in the order in which they were told."""
+    """Number, count, keep and send notices, in the order in which they were told.
+
+    `observers` are told of each notice once it was counted; `follow` gets each event as plain
+    data, whatever its level (number, service, event), while somebody follows.
+    """
 
     def __init__(
         self,
@@ -241,6 +245,7 @@ class Publisher:
         self.seq = 0
         self.kept: deque[Published] = deque(maxlen=KEPT)
         self.observers: list[Callable[[float, Told], None]] = []
+        self.follow: Callable[[int, str | None, dict[str, Any]], None] | None = None
 
     def tell(self, told: Told) -> None:
         """Take a notice; it is published at the end of this turn or a later one."""
@@ -275,6 +280,10 @@ class Publisher:
             self.kept.append(Published(self.seq, wall, told))
             for observe in self.observers:
                 observe(wall, told)
-            if level_of(told.notice) >= self.level:
+            is_written = level_of(told.notice) >= self.level
+            if is_written or self.follow is not None:
                 event = event_of(told, self.seq, rfc3339(wall), name_of)
-                self._send(self._encode(event))
+                if is_written:
+                    self._send(self._encode(event))
+                if self.follow is not None:
+                    self.follow(self.seq, told.service, event)
