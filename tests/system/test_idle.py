@@ -23,7 +23,8 @@ SILENCE_S = 3.0
 
 
 @pytest.mark.slow
-def test_no_process_of_ours_wakes_up(daemon, reaper_mode):
+@pytest.mark.parametrize("followed", [False, True], ids=["alone", "followed"])
+def test_no_process_of_ours_wakes_up(daemon, reaper_mode, followed):
     daemon.start(CONFIG, *reaping(reaper_mode))
     daemon.wait_for("gateway.listening")
     first = daemon.wait_for("service.ready", service="w@0")["pid"]
@@ -35,6 +36,15 @@ def test_no_process_of_ours_wakes_up(daemon, reaper_mode):
         "logger": daemon.told("service.spawned", ":logger")[-1]["pid"],
         "gateway": daemon.told("service.spawned", ":gateway")[-1]["pid"],
     }
+    watcher, listener = daemon.client(), daemon.client()
+    if followed:
+        listener.send("Events", more=True, follow=True, last=0)
+        watcher.send("Watch", more=True)
+        while not watcher.receive()[0]["synced"]:
+            pass
+    else:
+        watcher.close()
+        listener.close()
     assert daemon.process.stdout is not None
     stdout = [daemon.process.stdout.fileno()]
     # What the last events set off settles first: a second without any event.
@@ -48,3 +58,5 @@ def test_no_process_of_ours_wakes_up(daemon, reaper_mode):
     allowed = {"core": 0 if reaper_mode == "pidfd" else 1, "logger": 0, "gateway": 0}
     assert all(grown[name] <= allowed[name] for name in ours), grown
     assert daemon.stop() == 0
+    watcher.close()
+    listener.close()
