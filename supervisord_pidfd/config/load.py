@@ -3,9 +3,10 @@
 import hashlib
 import json
 import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from supervisord_pidfd.config import later
+from supervisord_pidfd.config import budgets, later, model
 from supervisord_pidfd.config.edges import Edges
 from supervisord_pidfd.config.positions import Places
 from supervisord_pidfd.config.problems import has_errors, in_order
@@ -20,10 +21,6 @@ from supervisord_pidfd.core.spec import ServiceSpec, SupervisorSpec, dump
 
 if TYPE_CHECKING:
     from supervisord_pidfd.config.child import Request
-
-RESERVE = 64
-"""Descriptors the daemon keeps for itself."""
-FOR_GATEWAY = 4
 
 
 def load(request: "Request") -> dict[str, Any]:
@@ -41,8 +38,9 @@ def load(request: "Request") -> dict[str, Any]:
         edges = Edges(tree, report, checked.names(), services, checked.groups())
         supervisor = supervisor_spec(sections, tree)._replace(groups=edges.group_specs)
         count = sum(len(service.instances or ("",)) for service in services.values())
-        if _fits(request, report, tree, count, gateway=bool(supervisor.metrics.listen)):
+        if _fits(request, report, tree, supervisor, services):
             resolver = Resolver(request, tree, report, sections)
+            resolver.look_at_chains(services, edges)
             supervisor = resolver.accounts(supervisor)
             for name, service in services.items():
                 specs += resolver.specs(name, service, edges, broken=name in checked.broken)
@@ -118,9 +116,19 @@ def _command(request: "Request") -> Source:
     return source
 
 
-def _fits(request: "Request", report: Report, tree: Tree, count: int, *, gateway: bool) -> bool:
-    """Tell whether the daemon has a descriptor for each process, beside its own."""
-    needed = count + RESERVE + (FOR_GATEWAY if gateway else 0)
+def _fits(
+    request: "Request",
+    report: Report,
+    tree: Tree,
+    supervisor: SupervisorSpec,
+    services: Mapping[str, model.Service],
+) -> bool:
+    """Tell whether the daemon has the descriptors that its services need, beside its own."""
+    needed = budgets.RESERVE + budgets.descriptors(services)
+    if supervisor.metrics.listen:
+        needed += budgets.FOR_GATEWAY
+    if supervisor.socket != "none" and request.file is not None:
+        needed += budgets.FOR_CONTROL
     if 0 <= request.max_files < needed:
         message = f"needs {needed} descriptors, the limit is {request.max_files}"
         report.error(tree.start(), "too-large", message, hint="raise RLIMIT_NOFILE")

@@ -1,7 +1,7 @@
 """Validated services to specs: texts filled in, accounts and programs looked up, one per copy."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from supervisord_pidfd.config import environment, host, model
@@ -61,6 +61,10 @@ class Resolver:
             metrics = metrics._replace(identity=identity)
         uids, gids = readers(self._sections, self._tree, self._report, self._accounts)
         return supervisor._replace(metrics=metrics, read_uids=uids, read_gids=gids)
+
+    def look_at_chains(self, services: Mapping[str, model.Service], edges: Edges) -> None:
+        """Report what is likely not meant of services that wait for each other."""
+        self._slips.look_at_chains(services, edges.waits)
 
     def specs(
         self, name: str, service: model.Service, edges: Edges, *, broken: bool

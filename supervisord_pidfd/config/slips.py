@@ -1,9 +1,10 @@
 """What a service's keys say together: conflicts, and what is likely not meant."""
 
-import math
 import re
+from collections.abc import Iterable, Mapping
 
 from supervisord_pidfd.config import model
+from supervisord_pidfd.config.budgets import longest_chain, stop_time
 from supervisord_pidfd.config.fields import CommandLine
 from supervisord_pidfd.config.positions import Path
 from supervisord_pidfd.config.sources import Report
@@ -13,6 +14,8 @@ from supervisord_pidfd.config.units import format_duration
 _SHELL_WORDS = frozenset({"|", "||", "|&", "&&", "&", ";"})
 _QUOTED = re.compile(r"""\\.|"(?>[^"\\]+|\\.)*"|'[^']*'""", re.DOTALL)
 _SHELL_START = re.compile(r"[0-9]?(?:<<?|>>?)|\$\(|`")
+MAX_SHOWN = 8
+"""Names of one chain that are printed."""
 _REAL_TIME = {"fifo", "rr"}
 
 
@@ -60,19 +63,34 @@ class Slips:
             self._warn((*path, "command"), "shell-syntax", message, hint)
 
     def _stop(self, path: Path, service: model.Service) -> None:
-        # Without dependencies, the longest chain of stops is the slowest single one.
-        where: Path
-        if service.stop and service.stop.sequence:
-            where = (*path, "stop", "sequence")
-            total = math.fsum(step.timeout for step in service.stop.sequence)
-        else:
-            where, total = (*path, "stop_timeout"), service.stop_timeout or 0.0
+        inside, total = stop_time(service)
         if total > self._budget:
             message = (
-                f"{'.'.join(map(str, where[2:]))}: {format_duration(total)} is longer than"
+                f"{'.'.join(map(str, inside))}: {format_duration(total)} is longer than"
                 f" shutdown_timeout ({format_duration(self._budget)})"
             )
-            self._warn(where, "stop-budget", message)
+            self._warn((*path, *inside), "stop-budget", message)
+
+    def look_at_chains(
+        self, services: Mapping[str, model.Service], waits: Mapping[str, Iterable[str]]
+    ) -> None:
+        """Report the longest chain of stops, those that wait before what they wait for."""
+        times = {name: stop_time(service)[1] for name, service in services.items()}
+        seconds = {name: times[name.partition("@")[0]] for name in waits}
+        if not waits or max(seconds.values()) > self._budget:
+            return  # nothing is chained, or one alone is too long, which is told
+        total, chain = longest_chain(waits, seconds)
+        if total <= self._budget:
+            return
+        slow = [name for name in chain if seconds[name]]
+        base = max(slow, key=seconds.__getitem__).partition("@")[0]
+        inside, _ = stop_time(services[base])
+        names = ", then ".join(slow if len(slow) <= MAX_SHOWN else (*slow[:MAX_SHOWN], "…"))
+        message = (
+            f"{'.'.join(map(str, inside))}: to stop {names} may take {format_duration(total)},"
+            f" longer than shutdown_timeout ({format_duration(self._budget)})"
+        )
+        self._warn(("service", base, *inside), "stop-budget", message)
 
     def _privileges(self, path: Path, service: model.Service) -> None:
         wishes: list[tuple[Path, bool]] = [
