@@ -494,7 +494,7 @@ class Daemon:
 
     def _stop(self, supervisor: Supervisor, signum: int) -> None:
         if supervisor.stopping:
-            supervisor.hasten(signum)
+            supervisor.shutdown.hasten(signum)
         else:
             self._applying.cancel()
             supervisor.shut_down("signal", signum=signum)
@@ -503,7 +503,7 @@ class Daemon:
     def _pass_on(supervisor: Supervisor, signum: int) -> None:
         """Hand every signal to CMD; the first that asks it to end starts its stop timeout."""
         if signum in STOP_SIGNALS_OF_CMD and not supervisor.stopping:
-            supervisor.stop_with(signum)
+            supervisor.shutdown.stop_with(signum)
             supervisor.shut_down("signal", signum=signum, code=None)
         else:
             supervisor.pass_on(signum)
@@ -515,9 +515,9 @@ class Daemon:
         supervisor = self._supervisor
         if supervisor is None or self._finishing:
             return
-        self._exit_code = supervisor.exit_code
-        took = self._clock.now() - supervisor.stop_began
-        self._tell(DaemonStopped(self._exit_code, took, supervisor.left_alive()))
+        self._exit_code = supervisor.shutdown.exit_code
+        took = self._clock.now() - supervisor.shutdown.began_at
+        self._tell(DaemonStopped(self._exit_code, took, supervisor.shutdown.left_alive()))
         self._publisher.publish_all()
         self._finishing = True
         if self._panel is not None:

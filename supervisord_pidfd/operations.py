@@ -52,20 +52,24 @@ class Fleet(Protocol):
         """Return these and, unless `only`, what they require."""
         ...
 
-    def names_for_stop(self, names: Iterable[str], *, only: bool) -> tuple[str, ...]:
-        """Return these and, unless `only`, what requires them."""
+    def names_for_stop(self, names: Iterable[str], *, only: bool) -> Mapping[str, str | None]:
+        """Return these and, unless `only`, what goes down with them, and each with whom."""
+        ...
+
+    def names_for_restart(self, names: Iterable[str], *, only: bool) -> Mapping[str, str | None]:
+        """Return these and, unless `only`, what is up and goes down with them."""
         ...
 
     def start_names(self, names: Iterable[str], by: str) -> None:
         """Ask for a start of each."""
         ...
 
-    def stop_names(self, names: Iterable[str], by: str, cause: Cause) -> None:
+    def stop_names(self, names: Mapping[str, str | None], by: str, cause: Cause) -> None:
         """Ask for a stop of each, in order."""
         ...
 
-    def restart_names(self, names: Iterable[str], by: str, cause: Cause) -> None:
-        """Ask for a new run of each."""
+    def restart_names(self, names: Mapping[str, str | None], by: str, cause: Cause) -> None:
+        """Ask for a new run of each, in order."""
         ...
 
 
@@ -131,12 +135,13 @@ class Operations:
         if call.parameters["rolling"]:
             change = self._changes.roll(names, lambda name: self._restart_one(name, settle, by))
         else:
+            every = self._fleet.names_for_restart(names, only=bool(call.parameters["only"]))
             asked = {
                 name: ask_restart(service.state, self._now, settle)
-                for name, service in self._each(names)
+                for name, service in self._each(every)
             }
             change = self._changes.begin("restart", asked)
-            self._fleet.restart_names(names, by, Cause.OPERATOR)
+            self._fleet.restart_names(every, by, Cause.OPERATOR)
         self._answer(call, change)
 
     def reset(self, call: Call) -> None:
@@ -173,7 +178,7 @@ class Operations:
 
     def _restart_one(self, name: str, settle: float, by: str) -> Asked:
         asked = ask_restart(self._fleet.services[name].state, self._now, settle)
-        self._fleet.restart_names((name,), by, Cause.OPERATOR)
+        self._fleet.restart_names({name: None}, by, Cause.OPERATOR)  # the others are up meanwhile
         return asked
 
     # -- looking ----------------------------------------------------------------------------------

@@ -191,10 +191,23 @@ class Panel:
         ]
 
     def _needs_of(self, service: Service) -> list[Need]:
+        """List what a waiting service waits for: all unmet dependencies, or what else holds it."""
         if service.state.phase is not Phase.WAITING:
             return []
+        services = self._supervisor.services
+        unmet = self._supervisor.starts.unmet(service.name)
+        if unmet:
+            return [
+                Need(
+                    edge.target,
+                    edge.condition.value,
+                    edge.tie.value,
+                    services[edge.target].state.phase.value if edge.target in services else None,
+                )
+                for edge in unmet
+            ]
         held = self._supervisor.held(service)
-        return [] if held is None else [Need(held.on, held.condition)]
+        return [] if held is None else [Need(held.on)]
 
     def _blocked_by(self, service: Service) -> list[tuple[str, str]]:
         return [

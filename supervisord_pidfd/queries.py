@@ -43,7 +43,11 @@ class Fleet(Protocol):
 
     services: dict[str, Service]
     internals: dict[str, Service]
-    stopping: bool
+
+    @property
+    def stopping(self) -> bool:
+        """Tell whether the daemon shuts down."""
+        ...
 
     def counts(self) -> dict[str, int]:
         """Count the services in each phase."""

@@ -1,23 +1,21 @@
-"""All services together: start them, keep the gate, end what escaped, shut down once.
+"""All services together: who may start, what follows a change, what a new configuration does.
 
-Shutdown is a one-way latch with a budget. The gateway ends first; then every service is asked to
-stop, each with SIGKILL no later than `budget - reserve`; orphans follow; when nothing is left, or
-the budget is spent, the daemon is done. A second request only hastens it.
+Starts are held by the gate (dependencies), by groups, by orders that are under way and by
+`start_concurrency`; stops and restarts of sets are orders. What a change of one service means for
+others is noted when it happens and drawn at the end of the turn, in `settle`, so that a chain of
+ten thousand services is a loop and not a recursion.
 """
 
-import math
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from supervisord_pidfd.core.events import (
-    GateOpened,
-    KillRequested,
     RestartRequested,
     StartRequested,
     StopRequested,
 )
-from supervisord_pidfd.core.exitstatus import Cause, Exited, ExitStatus, Signaled
+from supervisord_pidfd.core.exitstatus import ASKED_FOR, Cause, Exited, ExitStatus, Signaled
 from supervisord_pidfd.core.lifecycle import (
     EXIT_LIMIT,
     Held,
@@ -26,35 +24,23 @@ from supervisord_pidfd.core.lifecycle import (
     Wanted,
     is_ready,
 )
-from supervisord_pidfd.core.notices import (
-    ConfigUnreadable,
-    DaemonHastened,
-    DaemonStopping,
-    OrphanReaped,
-    ServiceDumped,
-    Told,
-)
+from supervisord_pidfd.core.notices import ConfigUnreadable, OrphanReaped, ServiceDumped, Told
+from supervisord_pidfd.core.planner import Graph
 from supervisord_pidfd.core.reload import ReloadPlan, plan_reload
-from supervisord_pidfd.core.spec import ServiceSpec, StopStep, SupervisorSpec
+from supervisord_pidfd.core.spec import ServiceSpec, ServiceType, SupervisorSpec, Tie
 from supervisord_pidfd.escapees import Identification
 from supervisord_pidfd.hands import Hands
+from supervisord_pidfd.orders import WITH_PROCESSES, Orders
 from supervisord_pidfd.orphans import Owner
+from supervisord_pidfd.rosters import Rosters
 from supervisord_pidfd.service import CompanionsOf, Service
-
-HASTEN_AFTER = 0.5
-"""A second signal sooner than this is the same Ctrl-C, seen twice."""
-
-REKILL_EVERY = 0.5
-ORPHAN_PATIENCE = 10.0
-"""How long orphans may take to end by themselves at shutdown: as long as a service by default."""
+from supervisord_pidfd.shutdown import Everybody, Request, Shutdown
+from supervisord_pidfd.starts import Starts
 
 SHUTDOWN_TIMEOUT = 80.0
 SHUTDOWN_TIMEOUT_PID1 = 8.0
-KILL_RESERVE = 2.0
 
-_ENDING_FIRST = (":gateway", ":checker")
 _ACTIVE = frozenset({Phase.WAITING, Phase.STARTING, Phase.RUNNING, Phase.STOPPING, Phase.BACKOFF})
-_WITH_PROCESSES = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING})
 
 
 class Outside(NamedTuple):
@@ -76,30 +62,36 @@ class Outside(NamedTuple):
 
 
 class Supervisor:
-    """Look after all services."""
+    """Look after all services.
+
+    `listeners` are called with a service and its state before, after each change of its state.
+    """
 
     def __init__(
         self, hands: Hands, outside: Outside, spec: SupervisorSpec, *, pid1: bool
     ) -> None:
         self.services: dict[str, Service] = {}
         self.internals: dict[str, Service] = {}
+        self.listeners: list[Callable[[Service, ServiceState], None]] = []
         self.spec = spec
         self.pid1 = pid1
-        self.stopping = False
-        self.exit_code = 0
-        self.listeners: list[Callable[[Service, ServiceState], None]] = []
-        self._code_of_main = False
-        self.stop_began = 0.0
         self._hands = hands
         self._outside = outside
-        self._starting = 0
-        self._held: dict[str, None] = {}
+        self._orders = Orders(self.services, self._wake_dependents)
+        self._rosters = Rosters(self.services, outside.tell, self._wake, hands.loop.clock.now)
+        self.starts = Starts(hands.loop, self.services, self._orders, self._rosters)
+        self.shutdown = Shutdown(
+            hands,
+            Everybody(self.services, self.internals, self._orders),
+            outside.tell,
+            self.look_for_orphans,
+            outside.finished,
+        )
+        self._changes = 0
+        self._crashed: dict[str, None] = {}
         self._leaving: set[str] = set()
         self._cleaning: set[str] = set()
         self._check_idle = False
-        self._finished = False
-        self._budget = math.inf
-        self._progress = hands.loop.deadline(self._shutdown_progress)
 
     # -- what a service needs ---------------------------------------------------------------------
 
@@ -116,83 +108,158 @@ class Supervisor:
         self._outside.exit_handled(seconds)
 
     def held(self, service: Service) -> Held | None:
-        """Name what a start has to wait for: a place among those that start at once."""
-        limit = self.spec.start_concurrency
-        if limit and self._starting >= limit and not service.internal:
-            return Held("start_concurrency")
-        return None
+        """Name what a start has to wait for; a helper of the daemon waits for nothing."""
+        return None if service.internal else self.starts.held(service)
 
     def changed(self, service: Service, before: ServiceState) -> None:
-        """Follow a service's state: listeners, gate, leftovers, removal, idleness, shutdown."""
+        """Follow a service's state, and note what it means for others."""
         after = service.state
         name = service.name
         self._outside.touched(name)
-        for listener in self.listeners:
-            listener(service, before)
-        if after.phase is before.phase and after.ended is before.ended:
-            return  # as after an immediate restart, which was taken in one go
+        if after is before:  # something beside the state
+            return
+        self._changes += 1
         if after.ended is not None:
             self._cleaning.add(name)
-        else:
+        elif before.ended is not None:
             self._cleaning.discard(name)
-        if service.internal:
-            return
-        if before.phase is not after.phase:
-            self._follow_gate(name, before.phase, after.phase)
-        if after.phase not in _ACTIVE:
+        if not service.internal:
+            self._follow(service, before, after)
+        for listener in self.listeners:
+            listener(service, before)
+        if after.phase not in _ACTIVE and not service.internal:
             self._check_idle = True
             if name in self._leaving:
                 self._forget(name)
 
     def end_daemon(self, service: Service, code: int) -> None:
         """Shut down because of this service, with this exit code."""
-        if self._code_of_main and service.spec.main:
-            self.exit_code = code
+        if service.spec.main:
+            self.shutdown.main_ended(code)
         self.shut_down("policy", service=service.name, code=code)
 
-    def _follow_gate(self, name: str, before: Phase, after: Phase) -> None:
-        self._starting += (after is Phase.STARTING) - (before is Phase.STARTING)
-        if after is Phase.WAITING:
-            self._held[name] = None
-        elif before is Phase.WAITING:
-            self._held.pop(name, None)
-        if before is Phase.STARTING and self._held and not self.stopping:
-            following = self.services.get(next(iter(self._held)))
-            if following is not None:
-                following.post(GateOpened())
+    def _follow(self, service: Service, before: ServiceState, after: ServiceState) -> None:
+        """Take in what a change means for gate, orders and groups; `settle` draws it."""
+        name = service.name
+        self._rosters.changed(service, before)
+        if after.run != before.run or (
+            before.phase in WITH_PROCESSES and after.phase not in WITH_PROCESSES
+        ):
+            self._orders.ended(name)
+        if self.graph.parts(name) and _has_crashed(before, after):
+            self._crashed[name] = None
+        self.starts.changed(service, before)
+
+    def _wake(self, name: str) -> None:
+        self.starts.wake(name)
+
+    def _wake_dependents(self, name: str) -> None:
+        self.starts.wake_dependents(name)
+
+    @property
+    def graph(self) -> Graph:
+        """Return who waits for whom."""
+        return self.starts.graph
+
+    # -- sets of services -------------------------------------------------------------------------
+
+    def names_for_start(self, names: Iterable[str], *, only: bool) -> tuple[str, ...]:
+        """Return these and, unless `only`, what they need and is not there, in order."""
+        named = dict.fromkeys(names)
+        every = self.graph.order(named) if only else self.graph.starts_with(named)
+        return tuple(
+            name
+            for name in every
+            if name in named or (name in self.services and not self._has_done(name))
+        )
+
+    def names_for_stop(self, names: Iterable[str], *, only: bool) -> dict[str, str | None]:
+        """Return these and, unless `only`, what goes down with them, in the order to stop in.
+
+        Each comes with the one that it goes down with; None for those that were named.
+        """
+        if only:
+            return dict.fromkeys(reversed(self.graph.order(names)))
+        return self.graph.stops_with(names)
+
+    def names_for_restart(self, names: Iterable[str], *, only: bool) -> dict[str, str | None]:
+        """Return these and, unless `only`, what is up and goes down with them, as for a stop."""
+        every = self.names_for_stop(names, only=only)
+        return {
+            name: along for name, along in every.items() if along is None or self._is_wanted(name)
+        }
+
+    def start_names(self, names: Iterable[str], by: str) -> None:
+        """Ask for a start of each; a newer command, so no order is about them any more."""
+        for name in names:
+            self._orders.drop(name)
+            service = self.services.get(name)
+            if service is not None:
+                service.post(StartRequested(by))
+
+    def stop_names(self, names: Mapping[str, str | None], by: str, cause: Cause) -> None:
+        """Stop all of these, each after what depends on it; see `names_for_stop`."""
+        self._orders.begin(
+            self.graph,
+            {
+                name: StopRequested(by, cause)
+                if along is None
+                else StopRequested(f"dependency:{along}", Cause.DEPENDENCY)
+                for name, along in names.items()
+                if name in self.services
+            },
+        )
+
+    def restart_names(self, names: Mapping[str, str | None], by: str, cause: Cause) -> None:
+        """Stop all of these in that order, and start each when what it waits for is back."""
+        self._orders.begin(
+            self.graph,
+            {
+                name: RestartRequested(by, cause)
+                if along is None
+                else RestartRequested(f"dependency:{along}", Cause.DEPENDENCY)
+                for name, along in names.items()
+                if name in self.services
+            },
+        )
+
+    def _is_wanted(self, name: str) -> bool:
+        service = self.services.get(name)
+        return service is not None and service.state.wanted is Wanted.UP
+
+    def _has_done(self, name: str) -> bool:
+        """Tell whether a oneshot has had its run: nobody runs it again by needing it."""
+        service = self.services[name]
+        return service.spec.type is ServiceType.ONESHOT and service.state.phase is Phase.EXITED
+
+    def _repeat_crash(self, name: str) -> None:
+        """Repeat what became of a service that ended by itself for those that are part of it.
+
+        Where it stays down, so do they; but whoever requires it waits for it instead.
+        """
+        whole = self.services.get(name)
+        parts = self.graph.parts_of((name,))
+        events: dict[str, StopRequested | RestartRequested] = {}
+        for part, along in parts.items():
+            if along is None or not self._is_wanted(part) or whole is None:
+                continue
+            waits = any(
+                one.tie is Tie.REQUIRES and one.target == along for one in self.graph.needs(part)
+            )
+            event = RestartRequested if waits or whole.state.phase in _ACTIVE else StopRequested
+            events[part] = event(f"dependency:{along}", Cause.DEPENDENCY)
+        if events:
+            self._orders.begin(self.graph, events)
 
     # -- services come and go ---------------------------------------------------------------------
 
     def start(self, specs: Mapping[str, ServiceSpec]) -> None:
         """Take in the first configuration, and start what is to start by itself."""
+        self._use_graph(specs)
         for spec in specs.values():
             self._add(spec)
-        for spec in specs.values():
-            if spec.autostart:
-                self.services[spec.name].post(StartRequested("config"))
-
-    def names_for_start(self, names: Iterable[str], *, only: bool) -> tuple[str, ...]:  # noqa: ARG002
-        """Return whom a start of these starts, in order."""
-        return tuple(names)
-
-    def names_for_stop(self, names: Iterable[str], *, only: bool) -> tuple[str, ...]:  # noqa: ARG002
-        """Return whom a stop of these stops, in order."""
-        return tuple(names)
-
-    def start_names(self, names: Iterable[str], by: str) -> None:
-        """Ask for a start of each."""
-        for name in names:
-            self.services[name].post(StartRequested(by))
-
-    def stop_names(self, names: Iterable[str], by: str, cause: Cause) -> None:
-        """Ask for a stop of each."""
-        for name in names:
-            self.services[name].post(StopRequested(by, cause))
-
-    def restart_names(self, names: Iterable[str], by: str, cause: Cause) -> None:
-        """Ask for a new run of each."""
-        for name in names:
-            self.services[name].post(RestartRequested(by, cause))
+        wanted = [name for name, spec in specs.items() if spec.autostart]
+        self.start_names(self.names_for_start(wanted, only=False), "config")
 
     def apply(self, specs: Mapping[str, ServiceSpec], spec: SupervisorSpec) -> ReloadPlan:
         """Go over to another configuration; what did not change is not touched."""
@@ -203,15 +270,21 @@ class Supervisor:
             if name not in self._leaving
         }
         plan = plan_reload(current, specs)
-        for name in plan.remove:
-            self._remove(name)
+        self._remove(plan.remove)
+        self._use_graph(specs)
         for name in plan.update + plan.refresh:
             self.services[name].use(specs[name])
-        for name in plan.restart:
-            self._replace(self.services[name], specs[name])
+        self._replace({name: specs[name] for name in plan.restart})
         for name in plan.add:
             self._add_or_return(specs[name])
+        wanted = [name for name in plan.add if specs[name].autostart]
+        self.start_names(self.names_for_start(wanted, only=False), "config")
         return plan
+
+    def _use_graph(self, specs: Mapping[str, ServiceSpec]) -> None:
+        """Go over to other dependencies and groups."""
+        self._rosters.use(self.spec.groups)
+        self.starts.use(Graph(specs), self.spec.start_concurrency)
 
     def _add(self, spec: ServiceSpec) -> None:
         service = self.services[spec.name] = Service(spec, self._hands, self)
@@ -226,29 +299,36 @@ class Supervisor:
         """Add a service, or take back one that is just leaving."""
         if spec.name in self._leaving:
             self._leaving.discard(spec.name)
+            self._orders.drop(spec.name)
             self.services[spec.name].use_after_run(spec)
         else:
             self._add(spec)
-        if spec.autostart:
-            self.services[spec.name].post(StartRequested("config"))
 
-    def _remove(self, name: str) -> None:
-        service = self.services[name]
-        self._leaving.add(name)
-        service.post(StopRequested("config", Cause.CONFIG))
-        if service.state.phase not in _ACTIVE and name in self._leaving:
-            self._forget(name)
+    def _remove(self, names: Iterable[str]) -> None:
+        """Stop these in reverse order, by the dependencies that they had, and forget them."""
+        gone = tuple(names)
+        self._leaving.update(gone)
+        self._orders.begin(
+            self.graph,
+            {name: StopRequested("config", Cause.CONFIG) for name in reversed(gone)},
+        )
+        for name in gone:
+            if name in self._leaving and self.services[name].state.phase not in _ACTIVE:
+                self._forget(name)
 
     def _forget(self, name: str) -> None:
         self._leaving.discard(name)
+        self._orders.drop(name)
         service = self.services.pop(name)
         service.close()
         self._outside.removed(name)
 
-    def _replace(self, service: Service, spec: ServiceSpec) -> None:
-        service.use_after_run(spec)
-        if service.state.wanted is Wanted.UP:
-            service.post(RestartRequested("config", Cause.CONFIG))
+    def _replace(self, specs: Mapping[str, ServiceSpec]) -> None:
+        """Restart these with their new specs, and what is up and goes down with them."""
+        for name, spec in specs.items():
+            self.services[name].use_after_run(spec)
+        wanted = [name for name in specs if self._is_wanted(name)]
+        self.restart_names(self.names_for_restart(wanted, only=False), "config", Cause.CONFIG)
 
     # -- orphans ----------------------------------------------------------------------------------
 
@@ -269,7 +349,7 @@ class Supervisor:
         for name in tuple(self._cleaning):
             self._recheck(name)
         if self.stopping:
-            self._progress.arm(self._hands.loop.clock.now())
+            self.shutdown.look_again()
 
     def _recheck(self, name: str) -> None:
         service = self.services.get(name) or self.internals.get(name)
@@ -293,6 +373,11 @@ class Supervisor:
     # -- shutting down ----------------------------------------------------------------------------
 
     @property
+    def stopping(self) -> bool:
+        """Tell whether the daemon shuts down."""
+        return self.shutdown.begun
+
+    @property
     def shutdown_timeout(self) -> float:
         """Return the budget of a shutdown in seconds."""
         if self.spec.shutdown_timeout is not None:
@@ -311,101 +396,47 @@ class Supervisor:
 
         Without a code it will be that of the `main` service, however it ends.
         """
-        if self.stopping:
-            return
-        now = self._hands.loop.clock.now()
-        self.stopping = True
-        self.exit_code = code or 0
-        self._code_of_main = code is None
-        self.stop_began = now
-        timeout = self.shutdown_timeout
-        self._budget = now + timeout
-        kill_by = self._budget - min(KILL_RESERVE, timeout / 5)
-        self._outside.tell(Told(DaemonStopping(by, signum, service, timeout)))
-        self.look_for_orphans()
-        for helper in self._helpers():
-            helper.post(StopRequested("shutdown", kill_by=kill_by))
-        for one in reversed(tuple(self.services.values())):
-            one.post(StopRequested("shutdown", kill_by=kill_by))
-        self._end_orphans(signal.SIGTERM)
-        self._progress.arm(now)
-
-    def hasten(self, signum: int) -> None:
-        """Kill all that is left; a repeat within `HASTEN_AFTER` is the same request."""
-        if self._hands.loop.clock.now() - self.stop_began < HASTEN_AFTER:
-            return
-        self._outside.tell(Told(DaemonHastened(signum)))
-        for service in self._alive():
-            service.post(KillRequested())
-        self._end_orphans(signal.SIGKILL)
+        request = Request(by, signum, service, code)
+        self.shutdown.begin(self.graph, self.shutdown_timeout, request)
 
     def pass_on(self, signum: int) -> None:
         """Hand a signal to CMD's process group, as a single-service init does."""
         for service in self.services.values():
             service.pass_on(signum)
 
-    def stop_with(self, signum: int) -> None:
-        """Let this be the stop signal of every service, for the shutdown that follows."""
-        for service in self.services.values():
-            stop = service.spec.stop
-            steps = (StopStep(signum, stop.timeout),)
-            service.spec = service.spec._replace(stop=stop._replace(steps=steps))
-
-    def left_alive(self) -> int:
-        """Count services that still have processes, and orphans."""
-        return sum(1 for service in self._alive() if not service.internal) + len(
-            self._hands.orphans
-        )
-
-    def _helpers(self) -> list[Service]:
-        """Return the helpers that end with the services; the logger stays for what is to tell."""
-        return [self.internals[name] for name in _ENDING_FIRST if name in self.internals]
-
-    def _alive(self) -> list[Service]:
-        candidates = [*self.services.values(), *self._helpers()]
-        return [service for service in candidates if service.state.phase in _WITH_PROCESSES]
-
-    def _end_orphans(self, signum: int) -> None:
-        for pid in self._hands.orphans.all:
-            self._hands.orphans.signal(pid, signum)
-            self._hands.orphans.signal(pid, signal.SIGCONT)
-
-    def _shutdown_progress(self) -> None:
-        """Finish when nothing is left; kill orphans when the time for asking is over."""
-        if self._finished:
-            return
-        now = self._hands.loop.clock.now()
-        alive = self._alive()
-        if not alive:
-            self.look_for_orphans()
-        if (not alive and not len(self._hands.orphans)) or now >= self._budget:
-            if self.left_alive():
-                self.exit_code = EXIT_LIMIT
-            self._finished = True
-            self._outside.finished()
-            return
-        if not alive:
-            soon = now >= self._budget - min(KILL_RESERVE, self.shutdown_timeout / 5)
-            patient = now - self.stop_began < ORPHAN_PATIENCE
-            self._end_orphans(signal.SIGTERM if patient and not soon else signal.SIGKILL)
-        self._progress.arm(min(self._budget, now + REKILL_EVERY))
-
     # -- end of a turn ----------------------------------------------------------------------------
 
     def settle(self) -> None:
         """Draw the conclusions that need the whole picture; called at the end of every turn."""
+        seen = -1
+        while seen != self._changes:
+            seen = self._changes
+            self._draw()
+            if not self.starts.open():
+                break
         if self.stopping:
-            if not self._finished and not self._alive():
-                self._shutdown_progress()
+            self.shutdown.settle()
         elif self._check_idle:
             self._check_idle = False
             self._exit_if_idle()
+
+    def _draw(self) -> None:
+        """Do what follows from the changes so far: these are changes, too."""
+        if not self.stopping:
+            self._rosters.advance()
+            while self._crashed:
+                self._repeat_crash(self._crashed.popitem()[0])
+        self._orders.advance()
 
     def _exit_if_idle(self) -> None:
         wants = self.spec.exit_when_idle
         if not (self.pid1 if wants is None else wants):
             return
-        phases = [service.state.phase for service in self.services.values()]
+        phases = [
+            service.state.phase
+            for name, service in self.services.items()
+            if not self.starts.gate.is_stuck(name)  # that one will not start by itself any more
+        ]
         ended = [phase for phase in phases if phase in {Phase.EXITED, Phase.FAILED}]
         if ended and not any(phase in _ACTIVE for phase in phases):
             self.shut_down("policy", code=EXIT_LIMIT if Phase.FAILED in ended else 0)
@@ -432,3 +463,9 @@ class Supervisor:
             self._outside.tell(
                 Told(notice, service.name, service.spec.group or None, state.run, state.pid)
             )
+
+
+def _has_crashed(before: ServiceState, after: ServiceState) -> bool:
+    """Tell whether a run has ended by itself, for good or with another one to follow."""
+    end = after.last_exit
+    return end is not None and end is not before.last_exit and end.cause not in ASKED_FOR

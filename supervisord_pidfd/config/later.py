@@ -34,13 +34,7 @@ KEYS = frozenset(tuple(key.split(".")) for key in _KEYS.split())
 
 WAITING = (
     "supervisor.ready_when",
-    "group.*.strategy",
     "group.*.limit",
-    "service.*.requires",
-    "service.*.wants",
-    "service.*.after",
-    "service.*.before",
-    "service.*.part_of",
     "service.*.health.*.tcp",
     "service.*.health.*.http",
     "service.*.health.*.exec",

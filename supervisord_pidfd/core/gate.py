@@ -6,7 +6,7 @@ A service that waits for one that gave up has given up itself, as far as others 
 
 from collections.abc import Callable
 
-from supervisord_pidfd.core.lifecycle import Phase, ServiceState, Wanted, is_ready
+from supervisord_pidfd.core.lifecycle import Phase, ServiceState, Wanted, health_of, is_ready
 from supervisord_pidfd.core.planner import Graph, View, holds_back, is_met
 from supervisord_pidfd.core.spec import Dependency, ServiceSpec, Tie
 
@@ -19,7 +19,7 @@ def view_of(spec: ServiceSpec, state: ServiceState) -> View:
     return View(
         started=up or phase is Phase.EXITED,
         ready=ready,
-        healthy=ready and not spec.checks,
+        healthy=ready and (not spec.checks or health_of(spec, state) == "healthy"),
         exited=phase in {Phase.EXITED, Phase.FAILED},
         exited_ok=phase is Phase.EXITED,
         gone=state.wanted is Wanted.DOWN or phase is Phase.FAILED,

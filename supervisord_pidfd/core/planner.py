@@ -118,6 +118,10 @@ class Graph:
         """Return what a service waits for, as it is written."""
         return self._needs.get(name, ())
 
+    def is_alone(self, name: str) -> bool:
+        """Tell whether a service neither waits for another nor is waited for."""
+        return name not in self._needs and name not in self._dependents
+
     def dependents(self, name: str) -> tuple[str, ...]:
         """Return who waits for a service, by whatever tie."""
         return tuple(self._dependents.get(name, ()))

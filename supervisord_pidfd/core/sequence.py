@@ -36,6 +36,11 @@ class StopSequence:
         """Return who has not been asked yet."""
         return (*self._open, *self._blocked_by)
 
+    @property
+    def is_over(self) -> bool:
+        """Tell whether everybody has been asked."""
+        return not self._open and not self._blocked_by
+
     def take(self) -> tuple[str, ...]:
         """Return who is to be asked now; each once."""
         taken, self._open = tuple(self._open), {}

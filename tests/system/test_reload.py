@@ -201,7 +201,7 @@ def test_what_was_changed_back_while_stopping_still_comes_up(daemon, board):
         return (
             "[service.a]\n"
             + sh(f"trap '' TERM; echo {number} $$ > {board}; while :; do sleep 0.1; done")
-            + 'stop_timeout = "500ms"\n'
+            + 'stop_timeout = "3s"\n'
         )
 
     daemon.start(config(1))

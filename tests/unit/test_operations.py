@@ -85,7 +85,10 @@ class Bench:
     def names_for_start(self, names, **_):
         return tuple(names)
 
-    names_for_stop = names_for_start
+    def names_for_stop(self, names, **_):
+        return dict.fromkeys(names)
+
+    names_for_restart = names_for_stop
 
     def start_names(self, names, by):
         for name in names:
