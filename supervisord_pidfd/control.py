@@ -330,6 +330,7 @@ class ControlServer:
         self._listener.close()
         if self._reserve >= 0:
             os.close(self._reserve)
+            self._reserve = -1
 
 
 def peer_groups(sock: socket.socket) -> frozenset[int]:
