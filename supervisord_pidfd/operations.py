@@ -306,7 +306,6 @@ def run_record(run: Run) -> dict[str, Any]:
         "ended_at": _stamp(run.ended_at),
         "lasted_s": run.lasted_s,
         "exit": None if run.end is None else exit_record(run.end),
-        "stopped_by": run.stopped_by,
         "next": run.next,
         "delay_s": run.delay_s,
         "max_rss_bytes": run.max_rss_bytes,

@@ -1,10 +1,15 @@
-"""A client of the control socket for tests: plain Varlink over a Unix socket, with a deadline."""
+"""A client of the control socket for tests: plain Varlink over a Unix socket, with a deadline.
+
+Every reply and error is held against the interface file: a member too many is a failure, too.
+"""
 
 import json
 import socket
 import time
 from pathlib import Path
 from typing import Any, Self
+
+from tests.support.interface import interface, mismatch
 
 INTERFACE = "io.supervisordpidfd.Control"
 
@@ -25,6 +30,7 @@ class Varlink:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._within = within
         self._rest = b""
+        self._method = ""
         self.socket.settimeout(within)
         try:
             self.socket.connect(str(path))
@@ -45,6 +51,7 @@ class Varlink:
     def send(self, method: str, more: bool | None = None, **parameters: Any) -> None:
         """Send a call; a method without a dot is one of ours."""
         name = method if "." in method else f"{INTERFACE}.{method}"
+        self._method = name.removeprefix(f"{INTERFACE}.")
         message: dict[str, Any] = {"method": name, "parameters": parameters}
         if more is not None:
             message["more"] = more
@@ -58,9 +65,16 @@ class Varlink:
             EOFError: The daemon hung up.
         """
         message = json.loads(self.frame())
+        parameters = message["parameters"]
+        declared = interface()
         if "error" in message:
-            raise VarlinkError(message["error"], message.get("parameters", {}))
-        return message["parameters"], message.get("continues", False)
+            error = VarlinkError(message["error"], parameters)
+            assert "." in error.name or not mismatch(parameters, declared.errors[error.name])
+            raise error
+        if self._method in declared.methods:
+            wrong = mismatch(parameters, declared.methods[self._method][1], self._method)
+            assert wrong is None, wrong
+        return parameters, message.get("continues", False)
 
     def frame(self) -> bytes:
         """Take the bytes of the next message."""
