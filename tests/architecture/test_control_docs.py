@@ -9,7 +9,7 @@ import pytest
 from supervisord_pidfd import control, conversation, publisher, streams, wire
 from supervisord_pidfd.commands import ERRORS, METHODS, Role
 from supervisord_pidfd.core import naming
-from tests.support.interface import FILE, interface, mismatch
+from tests.support.shapes import FILE, interface, mismatch
 
 PAGE = (Path(__file__).parents[2] / "docs/control.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```json (\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

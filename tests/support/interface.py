@@ -1,131 +1,118 @@
-"""The Varlink interface file, read; and whether a value is of one of its types."""
+"""The shapes that the interface file declares, to hold answers against.
 
+Reads the part of the Varlink language that our interface file uses: aliases of structs and enums,
+`?` for what may be null, arrays, maps of strings, and methods with their replies.
+"""
+
+import json
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import supervisord_pidfd
+from supervisord_pidfd import commands
 
-FILE = Path(supervisord_pidfd.__file__).parent / "io.supervisordpidfd.Control.varlink"
-_SCALARS = {"string": {str}, "bool": {bool}, "int": {int}, "float": {int, float}, "object": {dict}}
-_TOKEN = re.compile(r"\s+|#.*|(->|\[string\]|\[\]|[A-Za-z_][\w.]*|[(),:?])")
-
-
-class Struct(NamedTuple):
-    """Hold the members of an object, each with its type."""
-
-    members: Mapping[str, Any]
+FILE = Path(commands.__file__).parent / f"{commands.INTERFACE}.varlink"
+_TOKEN = re.compile(r"->|\[string\]|\[\]|[?(),:]|[\w.]+")
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "string": (str,), "bool": (bool,), "int": (int,), "float": (int, float), "object": (dict,),
+}  # fmt: skip
 
 
-class Choice(NamedTuple):
-    """Hold the words there are."""
+class Interface:
+    """Know every type, method and error of the interface."""
 
-    words: tuple[str, ...]
+    def __init__(self, text: str) -> None:
+        self.types: dict[str, Any] = {}
+        self.parameters: dict[str, Any] = {}
+        self.replies: dict[str, Any] = {}
+        self.errors: dict[str, Any] = {}
+        self._tokens = _TOKEN.findall(re.sub(r"#.*", "", text))
+        self._at = 2  # after `interface NAME`
+        while self._at < len(self._tokens):
+            self._member()
 
+    # -- reading ------------------------------------------------------------------------------
 
-class Wrapped(NamedTuple):
-    """Hold a type in an array (`[]`), a map (`[string]`) or an optional (`?`)."""
+    def _take(self) -> str:
+        self._at += 1
+        return self._tokens[self._at - 1]
 
-    how: str
-    inner: Any
-
-
-class Interface(NamedTuple):
-    """Hold types, methods (in and out) and errors by name."""
-
-    types: dict[str, Any]
-    methods: dict[str, tuple[Struct, Struct]]
-    errors: dict[str, Struct]
-
-
-@cache
-def interface(path: Path = FILE) -> Interface:
-    """Read the file."""
-    tokens = _tokens(path.read_text(encoding="utf-8"))
-    found = Interface({}, {}, {})
-    for word in tokens:
-        name = next(tokens)
-        if word == "type":
-            found.types[name] = _type(tokens, next(tokens))
-        elif word == "method":
-            taken = _struct(tokens)
-            assert next(tokens) == "->"
-            found.methods[name] = (taken, _struct(tokens))
-        elif word == "error":
-            found.errors[name] = _struct(tokens)
+    def _member(self) -> None:
+        keyword, name, shape = self._take(), self._take(), self._type()
+        if keyword == "method":
+            self.parameters[name] = shape
+            assert self._take() == "->"
+            self.replies[name] = self._type()
         else:
-            assert word == "interface", word
-    return found
+            {"type": self.types, "error": self.errors}[keyword][name] = shape
+
+    def _type(self) -> Any:
+        match self._take():
+            case "?":
+                return ("maybe", self._type())
+            case "[]":
+                return ("list", self._type())
+            case "[string]":
+                return ("map", self._type())
+            case "(":
+                return self._struct_or_enum()
+            case word:
+                return ("named", word)
+
+    def _struct_or_enum(self) -> Any:
+        members: dict[str, Any] = {}
+        words = []
+        while (word := self._take()) != ")":
+            if word == ",":
+                continue
+            words.append(word)
+            if self._tokens[self._at] == ":":
+                self._take()
+                members[word] = self._type()
+        return ("struct", members) if members or not words else ("enum", tuple(words))
+
+    # -- holding against ----------------------------------------------------------------------
+
+    def wrong_in_reply(self, method: str, reply: Any) -> list[str]:
+        """List what of a reply is not as declared."""
+        return list(self._wrong(self.replies[method], reply, method))
+
+    def wrong_in_error(self, name: str, parameters: Any) -> list[str]:
+        """List what of an error's parameters is not as declared."""
+        return list(self._wrong(self.errors[name], parameters, name))
+
+    def wrong_in_type(self, name: str, value: Any) -> list[str]:
+        """List what of a value is not as the type declares."""
+        return list(self._wrong(self.types[name], value, name))
+
+    def _wrong(self, shape: Any, value: Any, where: str) -> Iterator[str]:
+        kind, detail = shape
+        if kind == "maybe":
+            if value is not None:
+                yield from self._wrong(detail, value, where)
+        elif kind == "named" and detail in self.types:
+            yield from self._wrong(self.types[detail], value, where)
+        elif kind in {"list", "map"} and isinstance(value, list if kind == "list" else dict):
+            for key, one in enumerate(value) if kind == "list" else value.items():
+                yield from self._wrong(detail, one, f"{where}[{key}]")
+        elif kind == "struct" and isinstance(value, dict):
+            yield from self._wrong_members(detail, value, where)
+        elif not self._is_plain(kind, detail, value):
+            yield f"{where}: {json.dumps(value)} is no {detail}"
+
+    def _is_plain(self, kind: str, detail: Any, value: Any) -> bool:
+        if kind == "enum":
+            return value in detail
+        return kind == "named" and type(value) in _KINDS[detail]
+
+    def _wrong_members(self, members: Any, value: Any, where: str) -> Iterator[str]:
+        for name, shape in members.items():
+            if name in value:
+                yield from self._wrong(shape, value[name], f"{where}.{name}")
+            elif shape[0] != "maybe":
+                yield f"{where}.{name}: missing"
+        yield from (f"{where}.{name}: not declared" for name in value.keys() - members.keys())
 
 
-def _tokens(text: str) -> Iterator[str]:
-    at = 0
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        assert match, text[at : at + 40]
-        at = match.end()
-        if match[1]:
-            yield match[1]
-
-
-def _struct(tokens: Iterator[str]) -> Struct:
-    found = _type(tokens, next(tokens))
-    assert isinstance(found, Struct)
-    return found
-
-
-def _type(tokens: Iterator[str], first: str) -> Any:
-    if first in {"?", "[]", "[string]"}:
-        return Wrapped(first, _type(tokens, next(tokens)))
-    if first != "(":
-        return first
-    members: dict[str, Any] = {}
-    words: list[str] = []
-    while (token := next(tokens)) != ")":
-        if token == ",":
-            continue
-        if token == ":":
-            members[words.pop()] = _type(tokens, next(tokens))
-        else:
-            words.append(token)
-    return Choice(tuple(words)) if words else Struct(members)
-
-
-def mismatch(value: Any, kind: Any, where: str = "") -> str | None:
-    """Say what of a value is not as its type has it; None if nothing."""
-    if isinstance(kind, Struct):
-        return _mismatch_of_members(value, kind.members, where)
-    if isinstance(kind, Wrapped):
-        return _mismatch_of_many(value, kind, where)
-    if kind in interface().types:
-        return mismatch(value, interface().types[kind], where)
-    fits = value in kind.words if isinstance(kind, Choice) else type(value) in _SCALARS[kind]
-    return None if fits else f"{where}: {value!r} is no {kind}"
-
-
-def _mismatch_of_many(value: Any, kind: Wrapped, where: str) -> str | None:
-    if kind.how == "?":
-        return None if value is None else mismatch(value, kind.inner, where)
-    if type(value) is not {"[]": list, "[string]": dict}[kind.how]:
-        return f"{where}: {value!r} is no {kind.how}"
-    parts = value.items() if isinstance(value, dict) else enumerate(value)
-    found = (mismatch(one, kind.inner, f"{where}[{at}]") for at, one in parts)
-    return next((one for one in found if one), None)
-
-
-def _mismatch_of_members(value: Any, members: Mapping[str, Any], where: str) -> str | None:
-    if not isinstance(value, dict):
-        return f"{where}: {value!r} is no object"
-    extra = value.keys() - members.keys()
-    if extra:
-        return f"{where}: {sorted(extra)} are not declared"
-    for name, kind in members.items():
-        optional = isinstance(kind, Wrapped) and kind.how == "?"
-        if name not in value and not optional:
-            return f"{where}.{name} is missing"
-        found = mismatch(value.get(name), kind, f"{where}.{name}")
-        if found:
-            return found
-    return None
+INTERFACE = Interface(FILE.read_text())

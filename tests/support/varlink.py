@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from tests.support.interface import interface, mismatch
+from tests.support.shapes import interface, mismatch
 
 INTERFACE = "io.supervisordpidfd.Control"
 
