@@ -426,6 +426,31 @@ def signalfd(signum: int) -> int:
     return fd
 
 
+_TFD_TIMER_ABSTIME, _TFD_TIMER_CANCEL_ON_SET = 1, 2
+_ITIMERSPEC = struct.Struct("@4l")
+_NEVER = (1 << (_ITIMERSPEC.size * 2 - 1)) - 1
+
+
+def clock_watch() -> int:
+    """Return a non-blocking, close-on-exec descriptor that is readable when the clock was set.
+
+    It is a timer of CLOCK_REALTIME that never comes due and is cancelled whenever that clock
+    jumps, which a suspended machine's does, too. Hand it to `watch_clock` now and after each jump.
+    """
+    flags = os.O_NONBLOCK | os.O_CLOEXEC
+    fd: int = _libc.timerfd_create(time.CLOCK_REALTIME, flags)
+    if fd < 0:
+        raise _error(_errno())
+    return fd
+
+
+def watch_clock(fd: int) -> None:
+    """Make the descriptor of `clock_watch` wait for the next jump."""
+    never = _ITIMERSPEC.pack(0, 0, _NEVER, 0)
+    if _libc.timerfd_settime(fd, _TFD_TIMER_ABSTIME | _TFD_TIMER_CANCEL_ON_SET, never, None):
+        raise _error(_errno())
+
+
 _NO_CLOSE_RANGE = frozenset({errno.ENOSYS, errno.EPERM, errno.EACCES})
 _HIGHEST_TRIED = 65536
 
