@@ -1,6 +1,5 @@
 """Who is meant by a reference: groups, dependencies and `part_of`, all by full names."""
 
-import difflib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from supervisord_pidfd.config import tables
 
 MAX_CYCLES = 20
+MAX_HINTS = 20
+"""Names that get a suggestion; among ten thousand services it takes a while to find one."""
 MAX_SHOWN = 12
 """Names of one cycle that are printed."""
 MAX_EDGES = 200_000
@@ -56,6 +57,7 @@ class Edges:
         """Resolve; `names` are those of all services, also of such as are not in `services`."""
         self._tree = tree
         self._report = report
+        self._slips = 0
         self._services = services
         self._copies: dict[str, tuple[str, ...]] = {name: (name,) for name in names}
         for name, service in services.items():
@@ -117,7 +119,10 @@ class Edges:
             yield spec if strategy is None else spec._replace(strategy=strategy)
 
     def _nobody(self, path: Path, name: str, known: Iterable[str]) -> None:
-        close = difflib.get_close_matches(name, known, 1)
+        import difflib  # noqa: PLC0415 - most files have no slip
+
+        self._slips += 1
+        close = difflib.get_close_matches(name, known, 1) if self._slips <= MAX_HINTS else []
         what = "group" if name.startswith("@") else "service"
         self._report.error(
             self._tree.value(path), "no-such-service", f"{path[2]}: no {what} {quoted(name)}",
@@ -130,7 +135,8 @@ class Edges:
         """Return the full names of those who are meant; it is reported if nobody is."""
         found = self._whom(reference)
         if found is None:
-            known = [*self._copies, *(f"@{group}" for group in self._members)]
+            group = reference.target.startswith("@")
+            known = [f"@{name}" for name in self._members] if group else self._copies
             self._nobody(path, reference.target, known)
         return found or ()
 

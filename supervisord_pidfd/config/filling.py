@@ -18,11 +18,15 @@ STAGE = "environment"
 
 
 class Store:
-    """Read each environment file and each secret once for all services."""
+    """Read each environment file and each secret once for all services.
+
+    `inherited` is the daemon's own environment.
+    """
 
     def __init__(self, read: Callable[[str], Content]) -> None:
         """Read with this function."""
         self._read = read
+        self.inherited = dict(os.environ)
         self._variables: dict[str, dict[str, str] | UnreadableError] = {}
         self._secrets: dict[str, Secret | UnreadableError] = {}
 
@@ -89,7 +93,7 @@ class Filling:
         self._store = store
         self.faults: list[StartFault] = []
         written = service.environment or {}
-        inherited = dict(os.environ)
+        inherited = store.inherited
         self._sources: tuple[Mapping[str, str], ...] = (own, written, {}, inherited)
         self._variables = Variables(*self._sources)
         self._masked: Variables | None = None

@@ -1,6 +1,6 @@
 """The whole pass: sources, validation, resolution; every problem is told, none ends it."""
 
-import hashlib
+import binascii
 import json
 import shlex
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ def _digest(plain: dict[str, Any]) -> str:
         for spec in plain["services"]
     ]
     text = json.dumps({**plain, "services": services}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{binascii.crc32(text.encode()):08x}"
 
 
 _PLACES = {"origin", "written"}

@@ -3,7 +3,6 @@
 import math
 import re
 import signal
-import socket
 
 TEN_YEARS = 10 * 365.25 * 86400.0
 MAX_SIZE = 2**63 - 1
@@ -197,6 +196,8 @@ def parse_address(value: object) -> str:
 
 
 def _is_ip(host: str) -> bool:
+    import socket  # noqa: PLC0415 - few files have an address
+
     family, text = socket.AF_INET, host
     if host.startswith("[") and host.endswith("]"):
         family, text = socket.AF_INET6, host[1:-1]

@@ -1,6 +1,5 @@
 """Every table of the tree against the model; every failure becomes a problem at its place."""
 
-import difflib
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import ValidationError
@@ -189,6 +188,8 @@ class Validator:
 
     def _unknown(self, path: Path, shown: str, label: str, known: tuple[str, ...]) -> None:
         before, dot, last = shown.rpartition(".")
+        import difflib  # noqa: PLC0415 - most files have no slip
+
         close = difflib.get_close_matches(last, known, 1, 0.6)
         hint = f"did you mean '{before}{dot}{close[0]}'?" if close else None
         if shown in _ELSEWHERE and _ELSEWHERE[shown].partition(".")[0] in known:

@@ -17,6 +17,7 @@ from supervisord_pidfd.config.sources import MASK, is_sensitive
 _BARE = re.compile("[A-Za-z0-9_-]+")
 _FILLED = {"command", "directory", "user", "group", "environment", "environment_file", "hooks"}
 _FILLED_INSIDE = {"tcp", "http", "exec", "file", "command", "check"}
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _COMMANDS = {
     "command", "exec", "check", "pre_start", "post_start", "pre_stop", "post_stop", "on_failure",
 }  # fmt: skip
@@ -37,7 +38,7 @@ def written_of(where: Where, filling: Filling) -> str:
         elif source.name != "--":  # what stands on a command line is taken as it is
             shown = _filled(filling, path, value)
         lines.append([dotted(path), toml(shown), source.name, span.line])
-    return json.dumps(lines, ensure_ascii=False, separators=(",", ":"))
+    return _compact(lines)
 
 
 def _leaves(table: Mapping[str, Any], above: Path) -> Iterator[tuple[Path, Any]]:
@@ -81,4 +82,4 @@ def toml(value: Any) -> str:
 
 
 def _string(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return _compact(text).replace("\x7f", "\\u007f")
