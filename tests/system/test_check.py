@@ -109,6 +109,49 @@ def test_json(run_check, home):
     }  # fmt: skip
 
 
+CYCLE = """\
+include = ["more.toml"]
+[service.web]
+command = "/bin/sh"
+requires = ["dbb", "db"]
+stop_timeout = "50s"
+"""
+MORE = """\
+[service.db]
+command = "/bin/sh"
+after = ["web:started"]
+stop_timeout = "50s"
+"""
+CYCLE_PROBLEMS = """\
+main.toml:4:13: error: requires: no service 'dbb' (did you mean 'db'?) [no-such-service]
+    4 | requires = ["dbb", "db"]
+      |             ^^^^^
+main.toml:4:20: error: requires: waits for itself: web → db → web [cycle]
+    4 | requires = ["dbb", "db"]
+      |                    ^^^^
+see also more.toml:3:10
+2 errors, 0 warnings in 1 file
+"""
+
+
+def test_a_cycle_is_told_with_its_path_and_both_places(run_check, home):
+    (home / "main.toml").write_text(CYCLE)
+    (home / "more.toml").write_text(MORE)
+    code, out, err = run_check("main.toml")
+
+    assert (code, out) == (6, "")
+    assert err == CYCLE_PROBLEMS
+
+
+def test_a_chain_of_stops_is_a_warning(run_check, home):
+    (home / "main.toml").write_text(CYCLE.replace('"dbb", ', ""))
+    (home / "more.toml").write_text(MORE.replace('after = ["web:started"]\n', ""))
+    code, out, err = run_check("main.toml")
+
+    assert (code, out) == (0, "ok: 2 services in 2 files\n")
+    assert "stop_timeout: to stop web, then db may take 1m40s, longer than shutdown_timeout" in err
+
+
 def test_json_of_a_valid_file(run_check, home):
     (home / "main.toml").write_text(WEB)
     code, out, _ = run_check("main.toml", "--json")
