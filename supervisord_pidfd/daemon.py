@@ -519,6 +519,8 @@ class Daemon:
         took = self._clock.now() - supervisor.shutdown.began_at
         self._tell(DaemonStopped(self._exit_code, took, supervisor.shutdown.left_alive()))
         self._publisher.publish_all()
+        for service in supervisor.services.values():
+            service.close()  # with the hooks that nobody waited for
         self._finishing = True
         if self._panel is not None:
             self._panel.close()

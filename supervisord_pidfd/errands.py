@@ -89,11 +89,17 @@ class Errand:
         else:
             self._deadline.arm(self._began + timeout)
 
+    def signal(self, signum: int) -> None:
+        """Send a signal to its whole group; what follows from it is told as its end."""
+        if self._child is not None:
+            self._read_report()
+            self._hands.reaper.signal(self._child, signum, whole_group=True)
+
     def cancel(self) -> None:
         """Kill it, and never answer."""
         self._done = None
         self._deadline.disarm()
-        self._kill()
+        self.signal(signal.SIGKILL)
         self._close_output()
 
     # -- the child --------------------------------------------------------------------------------
@@ -177,14 +183,9 @@ class Errand:
             self._hands.loop.close_later(self._report)
             self._report = None
 
-    def _kill(self) -> None:
-        if self._child is not None:
-            self._read_report()
-            self._hands.reaper.signal(self._child, signal.SIGKILL, whole_group=True)
-
     def _too_slow(self) -> None:
         self._timed_out = True
-        self._kill()
+        self.signal(signal.SIGKILL)
         self._deadline = self._hands.loop.deadline(self._answer)
         self._deadline.arm(self._hands.loop.clock.now() + KILL_PATIENCE)
 

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from supervisord_pidfd import procs
 from supervisord_pidfd.core import lifecycle
-from supervisord_pidfd.core.actions import Action, EndDaemon, Signal, Spawn
+from supervisord_pidfd.core.actions import Action, EndDaemon, RunHook, Signal, Spawn
 from supervisord_pidfd.core.anticipation import StandingOrder, covers, standing_order
 from supervisord_pidfd.core.events import (
     DeadlinePassed,
     Event,
     Executed,
+    HookEnded,
     ProcessExited,
     ScopeEmptied,
     Spawned,
@@ -30,14 +31,17 @@ from supervisord_pidfd.core.events import (
 from supervisord_pidfd.core.exitstatus import ExitStatus, Signaled, Usage
 from supervisord_pidfd.core.lifecycle import Held, Phase, ServiceState, Step
 from supervisord_pidfd.core.notices import (
+    HookFailed,
     ServiceExited,
     ServiceSpawnFailed,
     ServiceStatusChanged,
     ServiceStatusUnknown,
     Told,
 )
-from supervisord_pidfd.core.spec import Scope, ServiceSpec
+from supervisord_pidfd.core.spec import Hook, Scope, ServiceSpec
+from supervisord_pidfd.errands import Result, exit_words
 from supervisord_pidfd.hands import Hands
+from supervisord_pidfd.hooks import Hooks, words
 from supervisord_pidfd.loop import Priority
 from supervisord_pidfd.process import Launched, Provision, Recipe, SpawnError, read_report
 from supervisord_pidfd.reaper import Child
@@ -56,7 +60,7 @@ processor, and all that is left to do here is to note what happened. In a storm 
 RECHECK_EVERY = 0.5
 """How often a scope that should become empty is asked, beside being told of every orphan's end."""
 
-_ENDS_RUN = (ProcessExited, ScopeEmptied)
+_ENDS_RUN = (ProcessExited, ScopeEmptied, HookEnded)
 _ABOUT_ENDED_RUN = frozenset({ServiceExited, ServiceSpawnFailed, ServiceStatusUnknown})
 _AT_REST = frozenset({Phase.STOPPED, Phase.WAITING, Phase.BACKOFF, Phase.EXITED, Phase.FAILED})
 """Phases without a process: nothing of the last run is held any more."""
@@ -166,6 +170,7 @@ class Service:
         self._report: int | None = None
         self._executed = False
         self._failure: SpawnError | None = None
+        self._hooks: Hooks | None = None
 
     @property
     def name(self) -> str:
@@ -263,6 +268,8 @@ class Service:
             self.spec, before, event, now, self._supervision.roll(), self._supervision.held(self)
         )
         self.state = step.state
+        if before.hook is not None and step.state.hook is not before.hook and self._hooks:
+            self._hooks.cancel()  # nobody waits for it any more
         for action in step.actions:
             self._act(action)
         if step.state.phase is not before.phase and step.state.phase in _AT_REST:
@@ -322,10 +329,12 @@ class Service:
 
     def _is_over(self, event: Event) -> bool:
         match event:
-            case ProcessExited(_, _, scope_empty):
+            case HookEnded(hook):
+                return hook is Hook.POST_STOP
+            case ProcessExited(_, _, scope_empty) if self.spec.hooks.post_stop is None:
                 return scope_empty
             case ScopeEmptied() | SpawnFailed():
-                return True
+                return self.spec.hooks.post_stop is None
             case _:
                 return False
 
@@ -342,6 +351,10 @@ class Service:
                 self._spawn()
             case Signal():
                 self._signal(action)
+            case RunHook(hook, next_delay):
+                if self._hooks is None:
+                    self._hooks = Hooks(self._hands, self._hook_ended)
+                self._hooks.run(hook, self.spec, self.state, next_delay)
             case EndDaemon(code):
                 self._supervision.end_daemon(self, code)
 
@@ -435,6 +448,10 @@ class Service:
     def _signal(self, action: Signal) -> None:
         signums = [action.signum, signal.SIGCONT] if action.then_continue else [action.signum]
         child = self._child
+        if self.state.hook is Hook.PRE_START and self._hooks is not None:
+            for signum in signums:
+                self._hooks.signal(signum)
+            return
         for signum in signums:
             if child is not None:
                 self._hands.reaper.signal(child, signum, whole_group=action.whole_scope)
@@ -446,6 +463,17 @@ class Service:
     def _signal_orphans(self, signum: int) -> None:
         for pid in self._hands.orphans.of(self.name):
             self._hands.orphans.signal(pid, signum)
+
+    def _hook_ended(self, hook: Hook, result: Result) -> None:
+        """Tell of a hook that failed, but not of one that a stop has ended; go on from it."""
+        stopped = hook is Hook.PRE_START and self.state.phase is Phase.STOPPING
+        if not result.ok and not stopped:
+            code, signum = exit_words(result.status)
+            self.tell(
+                HookFailed(hook.value, code, signum, result.timed_out, result.took_s, result.error)
+            )
+        if hook is not Hook.ON_FAILURE:
+            self.post(HookEnded(hook, result.ok, "" if result.ok else words(result)))
 
     # -- the child --------------------------------------------------------------------------------
 
@@ -545,5 +573,7 @@ class Service:
         """Let go of everything the service holds in this process; nothing is signalled."""
         self._deadline.disarm()
         self._let_go()
+        if self._hooks is not None:
+            self._hooks.close()
         for companion in self._companions:
             companion.close()

@@ -40,9 +40,7 @@ WAITING = (
     "service.*.health.*.exec",
     "service.*.health.*.watchdog",
     "service.*.health.*.memory",
-    "service.*.stop.command",
     "service.*.reload",
-    "service.*.hooks",
     "service.*.schedule",
 )
 """One key a line: remove it in the change that brings what it does."""

@@ -18,9 +18,13 @@ class Signal(NamedTuple):
 
 
 class RunHook(NamedTuple):
-    """Run a command beside the main one; answered by `HookEnded`, `on_failure` by nothing."""
+    """Run a command beside the main one; answered by `HookEnded`, `on_failure` by nothing.
+
+    `next_delay` is how many seconds after it the next start comes, None if none does.
+    """
 
     hook: Hook
+    next_delay: float | None = None
 
 
 class EndDaemon(NamedTuple):
@@ -29,4 +33,4 @@ class EndDaemon(NamedTuple):
     code: int
 
 
-Action = Spawn | Signal | EndDaemon
+Action = Spawn | Signal | RunHook | EndDaemon

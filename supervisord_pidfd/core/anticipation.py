@@ -67,6 +67,8 @@ def standing_order(spec: ServiceSpec, state: ServiceState, now: float) -> Standi
     """Work out the order for a run that is up; None where no end starts it again at once."""
     if state.phase is not Phase.RUNNING or state.wanted is not Wanted.UP:
         return None
+    if spec.hooks.post_stop is not None or spec.hooks.pre_start is not None:
+        return None  # they stand between an end and the next start
     if not within_limit(state.starts, spec.start_limit, now):
         return None
     valid_from = now

@@ -74,10 +74,14 @@ class SpawnFailed(NamedTuple):
 
 
 class HookEnded(NamedTuple):
-    """Say that a hook, a stop command or a reload command is over; `ok` if it exited with 0."""
+    """Say that a hook, a stop command or a reload command is over; `ok` if it exited with 0.
+
+    `error` says in words what it did instead: `code 1`, `SIGKILL`, `ENOENT`, `timed out`.
+    """
 
     hook: Hook
     ok: bool
+    error: str = ""
 
 
 class BecameReady(NamedTuple):

@@ -1,9 +1,9 @@
 """The last runs of each service, folded from the stream of notices; bounded per service.
 
-A run begins with `ServiceStarting` and ends with `ServiceExited` or `ServiceSpawnFailed`; what
-followed is told by the next notice that changes the phase. The last run of a service is an object.
-Those before it, of which no notice speaks any more, are packed: a hundred runs of a hundred
-services would take 4 MB as objects, and take less than one.
+A run begins with `ServiceStarting` and ends with `ServiceExited` or `ServiceSpawnFailed`, or where
+its first hook failed; what followed is told by the next notice that changes the phase. The last
+run of a service is an object. Those before it, of which no notice speaks any more, are packed: a
+hundred runs of a hundred services would take 4 MB as objects, and take less than one.
 """
 
 import math
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from supervisord_pidfd.core.exitstatus import Cause, Exited, ExitStatus, Signaled, Unknown
 from supervisord_pidfd.core.lifecycle import End
 from supervisord_pidfd.core.notices import (
+    HookFailed,
     ServiceExited,
     ServiceGaveUp,
     ServiceReady,
@@ -27,6 +28,7 @@ from supervisord_pidfd.core.notices import (
     ServiceStopping,
     Told,
 )
+from supervisord_pidfd.core.spec import Hook
 
 
 class Run:
@@ -292,6 +294,20 @@ def _spawn_failed(run: Run, wall: float, told: Told) -> None:
     run.end = End(Cause.SPAWN_ERROR, None, False, failed.stage, failed.subject, failed.error)
 
 
+def _hook_failed(run: Run, wall: float, told: Told) -> None:
+    """End a run whose first hook failed: it has never had a process."""
+    failed: HookFailed = told.notice
+    if failed.hook != Hook.PRE_START.value:
+        return
+    error = failed.error or f"code {failed.exit_code}"
+    if failed.timed_out:
+        error = "timed out"
+    elif failed.signal is not None:
+        error = f"signal {failed.signal}"
+    run.ended_at, run.lasted_s = wall, 0.0
+    run.end = End(Cause.HOOK, None, False, "hook", failed.hook, error)
+
+
 def _scheduled(run: Run, _wall: float, told: Told) -> None:
     run.delay_s = told.notice.delay_s
 
@@ -317,6 +333,7 @@ _RULES: dict[type, Callable[[Run, float, Any], None]] = {
     ServiceStatusUnknown: _status_unknown,
     ServiceExited: _exited,
     ServiceSpawnFailed: _spawn_failed,
+    HookFailed: _hook_failed,
     ServiceRestartScheduled: _scheduled,
     ServiceGaveUp: _gave_up,
     ServiceStopped: _followed,

@@ -153,7 +153,7 @@ class ServiceStatusUnknown(NamedTuple):  # noqa: D101
 
 class ServiceStopping(NamedTuple):  # noqa: D101
     by: str
-    signal: int
+    signal: int | None
     timeout_s: float
 
 

@@ -45,7 +45,9 @@ from supervisord_pidfd.core.exitstatus import Exited, Usage
 from supervisord_pidfd.core.lifecycle import TABLE, Held, Phase, ServiceState, step
 from supervisord_pidfd.core.spec import (
     CheckAction,
+    CommandSpec,
     Hook,
+    HooksSpec,
     ReadyKind,
     ReadySpec,
     RestartPolicy,
@@ -59,17 +61,15 @@ from supervisord_pidfd.core.spec import (
 PHASES = {
     Phase.STOPPED: "down, as asked",
     Phase.WAITING: "wanted up; something else has to come first",
-    Phase.STARTING: "its process is being made or is not ready yet; a oneshot: all its run",
+    Phase.STARTING: "its first hook or its process is at work, not ready; a oneshot: all its run",
     Phase.RUNNING: "up",
-    Phase.STOPPING: "told to end, or its main process has ended and others of its scope live",
+    Phase.STOPPING: "told to end, or its main process has and others of its scope or a hook live",
     Phase.BACKOFF: "ended; the next start has a date",
     Phase.EXITED: "ended cleanly and stays down",
     Phase.FAILED: "ended badly and stays down until `reset`, `start` or `restart`",
 }
 _NO_MOVE: dict[type, tuple[str, str]] = {
     ReloadRequested: ("reload", "a command"),
-    FailRequested: ("fail", "a limit over several services"),
-    HookEnded: ("hook ended", "a command beside the main process is over"),
     ReadinessLost: ("readiness lost", "it closed its readiness descriptor without a word"),
     ReloadBegan: ("reload began", "RELOADING=1"),
     TimeoutExtended: ("timeout extended", "EXTEND_TIMEOUT_USEC"),
@@ -93,6 +93,8 @@ EVENTS: dict[type, tuple[str, str]] = {
     ScopeEmptied: ("scope emptied", "the last of its scope ended after it"),
     BecameReady: ("became ready", "it said, or a probe found, that it is ready"),
     CheckChanged: ("check changed", "a health check has crossed its threshold"),
+    FailRequested: ("fail", "a limit over several services"),
+    HookEnded: ("hook ended", "a command beside the main process is over"),
     **_NO_MOVE,
     DeadlinePassed: ("deadline", "the earliest moment of the state has come"),
 }
@@ -108,6 +110,18 @@ _SPECS = (
     ),
     ServiceSpec("left", ("/bin/a",), restart=RestartPolicy.NO),
     ServiceSpec("task", ("/bin/a",), type=ServiceType.ONESHOT, restart=RestartPolicy.NO),
+    ServiceSpec(
+        "hooked",
+        ("/bin/a",),
+        restart=RestartPolicy.NO,
+        hooks=HooksSpec(*[CommandSpec(("/bin/hook",))] * 5),
+    ),
+    ServiceSpec(
+        "prepared",
+        ("/bin/a",),
+        hooks=HooksSpec(pre_start=CommandSpec(("/bin/hook",))),
+        start_limit=StartLimitSpec(burst=1),
+    ),
 )
 _AT_ANY_TIME: tuple[Event, ...] = (
     StartRequested("operator:0"),
@@ -120,7 +134,6 @@ _AT_ANY_TIME: tuple[Event, ...] = (
     DeadlinePassed(),
     ReloadRequested("operator:0"),
     FailRequested("group_limit"),
-    HookEnded(Hook.PRE_START, ok=True),
     BecameReady("notify"),
     ReadinessLost(),
     ReloadBegan(),
@@ -149,6 +162,7 @@ class _Place(NamedTuple):
         moments = (state.start_by, state.ready_at_due, state.max_run_by, state.kill_by)
         return (
             self.spec.name, self.executed, state.way, state.failing, state.checked, state.phase,
+            state.hook, state.emptied, state.cut, state.fail_reason,
             state.wanted, state.pid, state.stop_cause, state.start_queued, state.step,
             state.forced, state.unkillable, state.ended,
             bool(state.attempt), bool(state.starts), *map(math.isfinite, moments),
@@ -175,12 +189,14 @@ def explore() -> Moves:
 def _possible(place: _Place) -> Iterator[Event]:
     """List what can happen next; the answer to a spawn comes before anything else."""
     state = place.state
-    if state.phase is Phase.STARTING and state.pid is None:
+    if state.phase is Phase.STARTING and state.pid is None and state.hook is None:
         yield Spawned(1, 0.0)
         yield SpawnFailed("fork", "", "EAGAIN")
         yield SpawnFailed("exec", "/bin/a", "ENOENT")
         return
     yield from _AT_ANY_TIME
+    for ok in (True, False):  # that of no hook is one that comes late
+        yield HookEnded(state.hook or Hook.PRE_START, ok)
     if state.pid is not None and place.executed:
         for code in (0, 1):
             for scope_empty in (True, False):

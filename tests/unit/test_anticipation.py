@@ -4,12 +4,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisord_pidfd.core.actions import Spawn
 from supervisord_pidfd.core.anticipation import covers, standing_order
-from supervisord_pidfd.core.events import ProcessExited, ResetRequested, StopRequested
+from supervisord_pidfd.core.events import (
+    DeadlinePassed,
+    HookEnded,
+    ProcessExited,
+    ResetRequested,
+    StartRequested,
+    StopRequested,
+)
 from supervisord_pidfd.core.exitstatus import Ends, Exited, Signaled, Unknown, Usage
 from supervisord_pidfd.core.lifecycle import Phase, ServiceState, step
 from supervisord_pidfd.core.spec import (
     BackoffSpec,
+    CommandSpec,
+    HooksSpec,
     LimitAction,
     RestartPolicy,
     ServiceType,
@@ -30,8 +40,10 @@ ENDS = st.builds(
     codes=st.lists(st.sampled_from([0, 1, 3, 255]), max_size=2).map(tuple),
     signals=st.lists(st.sampled_from([KILL, SEGV, TERM, 64]), max_size=2).map(tuple),
 )
+HOOK = st.sampled_from([None, None, None, CommandSpec(("/bin/hook",))])
 SPECS = st.builds(
     web,
+    hooks=st.builds(HooksSpec, HOOK, HOOK, HOOK, HOOK, HOOK),
     restart=st.sampled_from(RestartPolicy),
     success=ENDS,
     restart_prevent=ENDS,
@@ -54,13 +66,26 @@ SPECS = st.builds(
 
 def crashed(spec, runs):
     """Run so many times, each for its length, and be up again."""
-    machine = Machine(spec).up()
+    machine = up(Machine(spec))
     for length in runs:
-        machine.wait(length).post(ProcessExited(Signaled(SEGV), Usage()))
+        after_hooks(machine.wait(length).post(ProcessExited(Signaled(SEGV), Usage())))
         if machine.phase is not Phase.BACKOFF:
-            machine.up()
+            up(machine)
         else:
-            machine.next_start()
+            up(machine.wait(machine.state.next_start_at - machine.now))
+    return machine
+
+
+def up(machine):
+    """Start by command where it is down, execute, and be ready."""
+    if machine.phase is not Phase.STARTING:
+        machine.post(StartRequested("config"))
+    return after_hooks(after_hooks(machine).executed())
+
+
+def after_hooks(machine):
+    while machine.state.hook is not None:
+        machine.post(HookEnded(machine.state.hook, ok=True))
     return machine
 
 
@@ -73,7 +98,9 @@ def starts_at_once(machine, status):
     after = step(
         machine.spec, machine.state, ProcessExited(status, Usage()), machine.now, 0.999
     ).state
-    return after.phase is Phase.BACKOFF and after.next_start_at <= machine.now
+    if after.phase is not Phase.BACKOFF or after.next_start_at > machine.now:
+        return False
+    return step(machine.spec, after, DeadlinePassed(), machine.now, 0.0).actions == (Spawn(),)
 
 
 @given(
@@ -94,7 +121,7 @@ def test_what_an_order_covers_the_machine_starts_at_once(spec, runs, later, stat
 
 @given(SPECS, STATUSES)
 def test_the_first_end_is_covered_where_the_machine_starts_at_once(spec, status):
-    machine = Machine(spec).up()
+    machine = up(Machine(spec))
     order = order_of(machine)
 
     covered = order is not None and covers(order, status, machine.now)

@@ -14,11 +14,12 @@ from supervisord_pidfd.core.events import (
     StartRequested,
     StopRequested,
 )
-from supervisord_pidfd.core.exitstatus import Exited, Signaled, Unknown, Usage
+from supervisord_pidfd.core.exitstatus import Cause, Exited, Signaled, Unknown, Usage
 from supervisord_pidfd.core.history import SHARED_MAX, History
-from supervisord_pidfd.core.lifecycle import phase_told
+from supervisord_pidfd.core.lifecycle import End, phase_told
 from supervisord_pidfd.core.notices import (
     DaemonReady,
+    HookFailed,
     ServiceExited,
     ServiceReady,
     ServiceRestartScheduled,
@@ -298,3 +299,29 @@ def test_what_says_nothing_of_a_run_passes_by():
     history.take(1.0, Told(BAD, "web"))
 
     assert history.runs("web") == ()
+
+
+@pytest.mark.parametrize(
+    ("failed", "error"),
+    [
+        (HookFailed("pre_start", 3, None, timed_out=False, took_s=0.1), "code 3"),
+        (HookFailed("pre_start", None, 9, timed_out=False, took_s=0.1), "signal 9"),
+        (HookFailed("pre_start", None, 9, timed_out=True, took_s=30.0), "timed out"),
+        (HookFailed("pre_start", None, None, False, 0.1, "ENOENT"), "ENOENT"),
+    ],
+)
+def test_a_first_hook_that_failed_ends_its_run(failed, error):
+    teller = Teller().post(StartRequested("config"))
+    teller.history.take(1007.0, Told(failed, "web", None, 1))
+
+    run = teller.history.runs("web")[-1]
+    assert run.end == End(Cause.HOOK, None, False, "hook", "pre_start", error)
+    assert run.ended_at == 1007.0
+
+
+def test_any_other_hook_that_failed_ends_nothing():
+    teller = Teller().up()
+    failed = HookFailed("post_start", 3, None, timed_out=False, took_s=0.1)
+    teller.history.take(1007.0, Told(failed, "web", None, 1))
+
+    assert teller.history.runs("web")[-1].ended_at is None

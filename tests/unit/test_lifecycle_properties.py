@@ -20,13 +20,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from supervisord_pidfd.core.actions import EndDaemon, Signal, Spawn
+from supervisord_pidfd.core.actions import EndDaemon, RunHook, Signal, Spawn
 from supervisord_pidfd.core.events import (
+    AttemptsForgiven,
+    BecameReady,
     DeadlinePassed,
     Executed,
+    FailRequested,
     GateOpened,
+    HookEnded,
     KillRequested,
     ProcessExited,
+    ReadinessLost,
     ResetRequested,
     RestartRequested,
     ScopeEmptied,
@@ -60,6 +65,9 @@ from supervisord_pidfd.core.notices import (
 )
 from supervisord_pidfd.core.spec import (
     BackoffSpec,
+    CommandSpec,
+    Hook,
+    HooksSpec,
     LimitAction,
     ReadyKind,
     ReadySpec,
@@ -88,8 +96,19 @@ TELLERS = {
     Phase.FAILED: {ServiceGaveUp},
 }
 
+COMMANDS = st.sampled_from([None, None, None, CommandSpec(("/bin/hook",))])
+HOOKS = st.builds(
+    HooksSpec,
+    pre_start=COMMANDS,
+    post_start=COMMANDS,
+    pre_stop=COMMANDS,
+    post_stop=COMMANDS,
+    on_failure=COMMANDS,
+    timeout=st.just(30.0),
+)
 STOPS = st.builds(
     StopSpec,
+    command=COMMANDS,
     steps=st.sampled_from(
         [
             (StopStep(TERM, 10.0),),
@@ -123,6 +142,7 @@ SPECS = st.builds(
     start_timeout=st.sampled_from([5.0, math.inf]),
     runtime_max=st.sampled_from([20.0, math.inf]),
     ready=st.sampled_from([ReadySpec(), ReadySpec(ReadyKind.DELAY, 2.0)]),
+    hooks=st.just(HooksSpec()) | HOOKS,
     stop=STOPS,
     success=st.sampled_from([Ends((0,), (1, INT, TERM, 13)), Ends((0,))]),
     restart_prevent=st.sampled_from([Ends(), Ends((3,), (KILL,))]),
@@ -186,6 +206,7 @@ class Shell:
         self.held = None
         self.behaviour = Behaviour()
         self.processes = []
+        self.hook = None
         self.queue = deque()
         self.inputs = []
         self.steps = []
@@ -199,6 +220,7 @@ class Shell:
         self.statuses = [None]
         self.ready_at = math.inf
         self.stable = False
+        self.asked_to_fail = False
 
     # -- the shell
 
@@ -215,6 +237,8 @@ class Shell:
         self.inputs.append(inputs)
         self.steps.append(done)
         self.state = done.state
+        if self.state.hook is not before.hook:
+            self.hook = None  # as the shell ends one that nobody waits for
         self._check(before, event, done)
         for action in done.actions:
             self._act(action)
@@ -228,6 +252,12 @@ class Shell:
                 assert then_continue is (signum != KILL)
                 assert whole is (scope is Scope.GROUP or (scope is Scope.MIXED and signum == KILL))
                 self.signal(signum, whole=whole)
+            case RunHook(Hook.ON_FAILURE):
+                assert self.state.phase is Phase.FAILED
+            case RunHook(hook):
+                assert self.hook is None, "two hooks of one service"
+                assert hook is self.state.hook
+                self.hook = hook
             case EndDaemon(code):
                 failed = self.state.phase is Phase.FAILED
                 assert self.spec.main or (failed and (self.spec.critical or code == 10))
@@ -251,7 +281,16 @@ class Shell:
     def main(self):
         return next((process for process in self.processes if process.main), None)
 
+    def end_hook(self, *, ok, error=""):
+        hook, self.hook = self.hook, None
+        self.queue.append(HookEnded(hook, ok, error))
+
     def signal(self, signum, *, whole):
+        if self.hook is Hook.PRE_START:
+            assert self.processes == []
+            if signum != CONT:
+                self.end_hook(ok=False, error="SIGTERM")
+            return
         for process in tuple(self.processes):
             if (whole or process.main) and process.is_ended_by(signum):
                 self.end(process, Signaled(signum))
@@ -307,6 +346,8 @@ class Shell:
             assert after.wanted is Wanted.DOWN or after.phase is Phase.FAILED
         if Spawn() in done.actions:
             self._check_spawn(before, after, done.actions)
+        if after.phase is Phase.RUNNING and before.phase is not Phase.RUNNING:
+            assert after.hook is None
 
     def _check_notices(self, before, after, notices):
         kinds = [type(notice) for notice in notices if type(notice) in PHASE_NOTICES]
@@ -319,10 +360,11 @@ class Shell:
         assert kinds.count(teller) == 1
 
     def _check_spawn(self, before, after, actions):
-        assert self.held is None
+        after_hook = before.hook is Hook.PRE_START
+        assert after_hook or self.held is None
         assert actions.count(Spawn()) == 1
         assert (after.phase, after.wanted, after.pid) == (Phase.STARTING, Wanted.UP, None)
-        assert after.run == before.run + 1
+        assert after.run == before.run + (not after_hook)
         assert after.run not in self.spawned
         assert all(how == "ended" for how in self.spawned.values())
         self.spawned[after.run] = "begun"
@@ -370,8 +412,10 @@ class Shell:
         self.scheduled = notice, notice.delay_s <= least
 
     def _check_gave_up(self, notice, before):
-        status = self.statuses[-1] if notice.cause != "spawn_error" else None
+        status = self.state.last_exit and self.state.last_exit.status
         match notice.reason:
+            case "group_limit":
+                assert self.asked_to_fail
             case "prevented":
                 assert self.spec.restart_prevent.includes(status)
             case "limit":
@@ -420,6 +464,21 @@ class Lifecycle(RuleBasedStateMachine):
     @rule()
     def hasten(self):
         self.shell.post(KillRequested())
+
+    @precondition(lambda self: self.shell.hook is not None)
+    @rule(ok=st.sampled_from([True, True, False]))
+    def hook_ends(self, ok):
+        self.shell.end_hook(ok=ok, error="" if ok else "code 1")
+        self.shell.post()
+
+    @rule()
+    def fail(self):
+        self.shell.asked_to_fail = True
+        self.shell.post(FailRequested("group_limit"))
+
+    @rule(word=st.sampled_from([BecameReady("notify"), ReadinessLost(), AttemptsForgiven()]))
+    def say(self, word):
+        self.shell.post(word)
 
     @rule(held=st.sampled_from([None, None, Held("start_concurrency")]))
     def gate(self, held):
@@ -492,7 +551,13 @@ class Lifecycle(RuleBasedStateMachine):
         if self.shell.processes:
             assert self.state.phase in WITH_PROCESS
         if self.state.phase in {Phase.STARTING, Phase.RUNNING}:
-            assert main is not None
+            assert main is not None or self.state.hook is Hook.PRE_START
+
+    @invariant()
+    def a_hook_is_under_way_exactly_where_the_state_says_so(self):
+        assert self.state.hook is self.shell.hook
+        if self.shell.hook is not None:
+            assert self.state.phase in {Phase.STARTING, Phase.STOPPING}
 
     @invariant()
     def what_is_not_wanted_is_down_or_on_its_way(self):
@@ -505,8 +570,12 @@ class Lifecycle(RuleBasedStateMachine):
     def a_phase_that_passes_has_its_date(self):
         state, spec = self.state, self.shell.spec
         match state.phase:
+            case Phase.STARTING if state.hook is Hook.PRE_START:
+                assert state.deadline == state.start_by
             case Phase.STARTING if math.isfinite(min(spec.start_timeout, spec.runtime_max)):
                 assert math.isfinite(state.deadline)
+            case Phase.STOPPING if state.hook is not None:
+                pass  # the shell ends a hook at its timeout
             case Phase.STOPPING if math.isfinite(spec.stop.timeout) or state.forced:
                 assert math.isfinite(state.deadline)
             case Phase.BACKOFF:
@@ -522,7 +591,8 @@ class Lifecycle(RuleBasedStateMachine):
         state = self.state
         if state.phase is not Phase.STOPPING:
             assert (state.ended, state.stop_cause) == (None, None)
-            assert not any((state.forced, state.start_queued, state.unkillable))
+            assert not any((state.forced, state.start_queued, state.unkillable, state.emptied))
+            assert (state.cut, state.fail_reason) == (False, None)
 
     @invariant()
     def each_run_is_told_once_and_ends_once(self):
@@ -546,10 +616,16 @@ class Lifecycle(RuleBasedStateMachine):
         self._a_start_of_what_behaves_gets_there()
         assert [step(*inputs) for inputs in self.shell.inputs] == self.shell.steps
 
+    def _hooks_end_well(self):
+        while self.shell.hook is not None:
+            self.shell.end_hook(ok=True)
+            self.shell.post()
+
     def _a_stop_ends_it(self):
         shell = self.shell
         for process in shell.processes:
             process.unkillable = False
+        # The budget alone ends it, without a word of any hook.
         shell.post(StopRequested("shutdown", kill_by=shell.now + 5))
         spawned = len(shell.spawned)
         shell.advance(5 + 1 + 1)
@@ -566,13 +642,17 @@ class Lifecycle(RuleBasedStateMachine):
         shell.held = None
         shell.behaviour = Behaviour()
         shell.post(StartRequested("operator:0"))
+        self._hooks_end_well()
         shell.advance(shell.spec.ready.delay)
+        if shell.spec.type is ServiceType.NOTIFY:
+            shell.post(BecameReady("notify"))
 
-        if shell.spec.type is ServiceType.SIMPLE:
+        if shell.spec.type is not ServiceType.ONESHOT:
             assert self.state.phase is Phase.RUNNING
         else:
             shell.end(shell.main, Exited(0))
             shell.post()
+            self._hooks_end_well()
             restarted = shell.spec.restart in {
                 RestartPolicy.ALWAYS,
                 RestartPolicy.UNLESS_STOPPED,

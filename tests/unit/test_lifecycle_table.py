@@ -1272,6 +1272,14 @@ def test_a_failing_check_takes_readiness_away_and_a_good_one_gives_it_back():
     assert is_ready(machine.spec, machine.state)
 
 
+def test_a_check_of_which_nothing_is_known_any_more_neither_fails_nor_passes():
+    machine = Machine(web(checks=(LIVE,))).up().post(verdict(healthy=False))
+    machine.post(verdict(healthy=None))
+
+    assert health_of(machine.spec, machine.state) == "unknown"
+    assert is_ready(machine.spec, machine.state)
+
+
 def test_a_check_that_the_service_no_longer_has_does_not_count():
     machine = Machine(web(checks=(LIVE,))).up().post(verdict(healthy=False))
 
