@@ -393,6 +393,8 @@ class Daemon:
         self._publisher.tell(Told(notice))
 
     def _touched(self, name: str) -> None:
+        if self._panel is not None:
+            self._panel.touched(name)
         if self._internals is not None:
             self._internals.touched(name)
 

@@ -121,9 +121,14 @@ class Panel:
     # -- keeping in step --------------------------------------------------------------------------
 
     def _follow(self, service: Service, before: ServiceState) -> None:
+        if not service.internal and service.name not in self._supervisor.services:
+            return  # its end was its removal
         self.records.follow(service)
-        self._streams.touched(service.name)
         self._changes.changed(service, before)
+
+    def touched(self, name: str) -> None:
+        """Note that a service's record has changed."""
+        self._streams.touched(name)
 
     def removed(self, name: str) -> None:
         """Forget a service that is gone."""

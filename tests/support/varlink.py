@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from tests.support.shapes import interface, mismatch
+from tests.support.interface import INTERFACE as SHAPES
 
 INTERFACE = "io.supervisordpidfd.Control"
 
@@ -66,14 +66,13 @@ class Varlink:
         """
         message = json.loads(self.frame())
         parameters = message["parameters"]
-        declared = interface()
         if "error" in message:
             error = VarlinkError(message["error"], parameters)
-            assert "." in error.name or not mismatch(parameters, declared.errors[error.name])
+            assert "." in error.name or not SHAPES.wrong_in_error(error.name, parameters)
             raise error
-        if self._method in declared.methods:
-            wrong = mismatch(parameters, declared.methods[self._method][1], self._method)
-            assert wrong is None, wrong
+        if self._method in SHAPES.replies:
+            wrong = SHAPES.wrong_in_reply(self._method, parameters)
+            assert not wrong, wrong
         return parameters, message.get("continues", False)
 
     def frame(self) -> bytes:
