@@ -1,9 +1,10 @@
-"""Say who stands beside each service: its notify socket, its readiness descriptor, its checks."""
+"""Say who stands beside each service: notify socket, readiness descriptor, checks, schedule."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisord_pidfd.checks import Prober, Tools
 from supervisord_pidfd.readiness import NotifySocket, ReadinessFd, Surroundings
+from supervisord_pidfd.timetable import Scheduled, Timing
 
 if TYPE_CHECKING:
     from supervisord_pidfd.service import Companion, Service
@@ -14,6 +15,7 @@ class Attendance(NamedTuple):
 
     around: Surroundings
     tools: Tools
+    timing: Timing
 
     def of(self, service: "Service") -> "tuple[Companion, ...]":
         """Return the companions this service needs now, those it has among them."""
@@ -37,6 +39,9 @@ class Attendance(NamedTuple):
             found.append(ReadinessFd(service, self.around.loop) if waiting is None else waiting)
         if prober is not None:
             found.append(prober)
+        if Scheduled.is_wanted(spec):
+            planned = had.pop(Scheduled, None)
+            found.append(Scheduled(service, self.timing) if planned is None else planned)
         for companion in had.values():
             companion.close()
         return tuple(found)

@@ -54,6 +54,7 @@ from supervisord_pidfd.reaper import Hooks, make_reaper
 from supervisord_pidfd.records import ConfigRecord
 from supervisord_pidfd.records import Daemon as DaemonRecord
 from supervisord_pidfd.supervisor import Outside, Supervisor
+from supervisord_pidfd.timetable import ClockJumps, Timing
 
 EXIT_OK, EXIT_CONFIG = 0, 6
 IGNORE = 0
@@ -288,7 +289,18 @@ class Daemon:
             except OSError as error:
                 self._tell(ControlUnavailable("notify", os.strerror(error.errno or 0)))
         around = Surroundings(self._loop, directory, self._tally.heard, self._process.uid)
-        return Attendance(around, Tools(hands, asker, Commands(hands)))
+        timing = Timing(
+            self._loop,
+            asker,
+            ClockJumps(self._loop),
+            random.random,  # noqa: TID251 - a roll
+            self._run_scheduled,
+        )
+        return Attendance(around, Tools(hands, asker, Commands(hands)), timing)
+
+    def _run_scheduled(self, name: str, anew: bool) -> None:  # noqa: FBT001 - see Timing
+        if self._supervisor is not None:
+            self._supervisor.run_scheduled(name, anew)
 
     def _outside(self) -> Outside:
         return Outside(

@@ -133,7 +133,9 @@ class Records:
         lately = self._lately.get(spec.name) or Lately()
         needs = self._needs(service) if state.phase is Phase.WAITING else []
         ready_at = state.ready_at if state.has_process else None
-        next_start = state.next_start_at if state.phase is Phase.BACKOFF else None
+        next_start = service.due_wall
+        if state.phase is Phase.BACKOFF:
+            next_start = _wall(state.next_start_at, now, wall)
         return {
             "name": spec.name,
             "group": spec.group,
@@ -152,7 +154,7 @@ class Records:
             "restarts_1h": lately.restarts(now),
             "attempt": state.attempt,
             "limit": spec.start_limit.burst or None,
-            "next_start_at": _moment(_wall(next_start, now, wall)),
+            "next_start_at": _moment(next_start),
             "last_exit": exit_record(state.last_exit),
             "checks": [_check(check.plain()) for check in service.checks.values()],
             "totals": self._tally.totals(spec.name) if totals else None,

@@ -153,6 +153,7 @@ class Service:
         self.last_usage = Usage()
         self.pending: ServiceSpec | None = None
         self.status_text: str | None = None
+        self.due_wall: float | None = None
         self._companions = companions
         self._companions_of: CompanionsOf | None = None
         self.checks: dict[str, CheckRecord] = {}

@@ -223,6 +223,15 @@ class Supervisor:
             },
         )
 
+    def run_scheduled(self, name: str, anew: bool) -> None:  # noqa: FBT001 - the two ways to run
+        """Run a task whose time has come; `anew` ends the run that is not over yet."""
+        if self.stopping or name in self._leaving:
+            return
+        if anew:
+            self.restart_names({name: None}, "schedule", Cause.OPERATOR)
+        else:
+            self.start_names((name,), "schedule")
+
     def _is_wanted(self, name: str) -> bool:
         service = self.services.get(name)
         return service is not None and service.state.wanted is Wanted.UP
@@ -437,6 +446,8 @@ class Supervisor:
             for name, service in self.services.items()
             if not self.starts.gate.is_stuck(name)  # that one will not start by itself any more
         ]
+        if any(service.spec.schedule for service in self.services.values()):
+            return  # there is always a next time
         ended = [phase for phase in phases if phase in {Phase.EXITED, Phase.FAILED}]
         if ended and not any(phase in _ACTIVE for phase in phases):
             self.shut_down("policy", code=EXIT_LIMIT if Phase.FAILED in ended else 0)

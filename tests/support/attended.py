@@ -8,9 +8,11 @@ from typing import Any
 from supervisord_pidfd.asker import Asker
 from supervisord_pidfd.attendance import Attendance
 from supervisord_pidfd.checks import Commands, Tools
+from supervisord_pidfd.core.events import RestartRequested, StartRequested
 from supervisord_pidfd.core.spec import ServiceSpec
 from supervisord_pidfd.hands import Hands
 from supervisord_pidfd.readiness import Surroundings, make_directory
+from supervisord_pidfd.timetable import ClockJumps, Timing
 from tests.support.lone import Lone
 from tests.support.world import World
 
@@ -26,7 +28,13 @@ class Attended(Lone):
         hands = Hands(world.loop, world.reaper, world.orphans, world.host)
         around = Surroundings(world.loop, directory, self._count, os.geteuid())
         self.asker = Asker(world.loop)
-        self.service.attend(Attendance(around, Tools(hands, self.asker, Commands(hands))).of)
+        tools = Tools(hands, self.asker, Commands(hands))
+        self.jumps = ClockJumps(world.loop)
+        timing = Timing(world.loop, self.asker, self.jumps, self.roll, self._run)
+        self.service.attend(Attendance(around, tools, timing).of)
+
+    def _run(self, _name: str, anew: bool) -> None:
+        self.service.post(RestartRequested("schedule") if anew else StartRequested("schedule"))
 
     def _count(self, result: str) -> None:
         self.counted[result] += 1
