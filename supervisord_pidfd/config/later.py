@@ -41,11 +41,6 @@ WAITING = (
     "service.*.health.*.watchdog",
     "service.*.health.*.memory",
     "service.*.reload",
-<<<<<<< HEAD
-    "service.*.schedule",
-=======
-    "service.*.hooks",
->>>>>>> 1a52420 (Run tasks by their schedules)
 )
 """One key a line: remove it in the change that brings what it does."""
 
