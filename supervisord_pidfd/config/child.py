@@ -15,6 +15,7 @@ import re
 import resource
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
@@ -118,7 +119,7 @@ def parse_reply(data: bytes) -> Reply:
             )
         return Reply(
             load(SupervisorSpec, plain["supervisor"]),
-            tuple(load(ServiceSpec, service) for service in plain["services"]),
+            tuple(load(ServiceSpec, _shared(service)) for service in plain["services"]),
             tuple(load(Problem, problem) for problem in plain["problems"]),
             tuple(plain["files"]),
             plain["digest"],
@@ -128,6 +129,14 @@ def parse_reply(data: bytes) -> Reply:
         raise ConfigError(
             "cannot load the configuration: its reader died before it had answered"
         ) from error
+
+
+def _shared(service: dict[str, Any]) -> dict[str, Any]:
+    """Let the copies of one service share their longest texts."""
+    for name in ("origin", "written"):
+        if name in service:
+            service[name] = sys.intern(service[name])
+    return service
 
 
 def load_blocking(request: Request, deadline_s: float = DEADLINE_S) -> Reply:
@@ -287,8 +296,6 @@ def _without_plugins() -> None:
     environment variable, which services would inherit, and still costs the import of the reader.
     Should pydantic rename the module, the search is back and nothing else changes.
     """
-    import sys  # noqa: PLC0415 - the child alone needs it
-
     name = "pydantic.plugin._loader"
     stand_in: Any = type(sys)(name)
     stand_in.get_plugins = tuple

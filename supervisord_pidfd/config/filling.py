@@ -125,7 +125,11 @@ class Filling:
 
     def text(self, inside: Path, text: str) -> str:
         """Fill in the `${}` of one text; what is undefined is reported, and nothing remains."""
-        return self._reported(inside, lambda: fill_in(text, self._variables.lookup)) or ""
+        return self.known(inside, text) or ""
+
+    def known(self, inside: Path, text: str) -> str | None:
+        """Fill in the `${}` of one text; None if something is undefined, which is reported."""
+        return self._reported(inside, lambda: fill_in(text, self._variables.lookup))
 
     def shown(self, path: Path, text: str) -> str:
         """Fill in a text for people: what only a secret knows is masked; an error leaves it."""

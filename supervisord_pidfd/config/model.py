@@ -70,9 +70,7 @@ class Table(BaseModel):
 
 
 def table(name: str) -> type[Table]:
-    """Return a class of `tables.py`, or `Service`."""
-    if name == "Service":
-        return Service
+    """Return a class of `tables.py`."""
     from supervisord_pidfd.config import tables  # noqa: PLC0415 - most files need few of them
 
     found: type[Table] = getattr(tables, name)

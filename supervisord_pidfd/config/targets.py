@@ -74,8 +74,8 @@ def parse_header(text: str) -> str:
     return value
 
 
-PARSERS = {"tcp": parse_endpoint, "http": parse_url}
-"""The parsers of filled in texts, by the last part of their keys; others are headers."""
+PARSERS = {"tcp": parse_endpoint, "http": parse_url, "header": parse_header}
+"""What to do with a text when its `${}` are filled in."""
 
 # -- kinds ----------------------------------------------------------------------------------------
 

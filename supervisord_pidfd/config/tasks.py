@@ -154,17 +154,17 @@ class Tasks(NamedTuple):
         """Fill in an address, a URL or a header; what is wrong is told as it was written."""
         from supervisord_pidfd.config import targets  # noqa: PLC0415 - few files have one
 
-        parse = targets.PARSERS.get(str(inside[-1]), targets.parse_header)
-        filled = self.filling.text(inside, text)
-        if not filled and text:
-            return ""  # something is undefined, which was told
+        kind = "header" if inside[-2] == "headers" else str(inside[-1])
+        filled = self.filling.known(inside, text)
+        if filled is None:
+            return ""
         try:
-            parsed = parse(filled)
+            parsed = targets.PARSERS[kind](filled)
         except NotAUnitError as error:
             shown = ".".join(map(str, inside))
             message = error.message.replace(quoted(filled), quoted(text))
             self.where.wrong(inside, f"{shown}: {message}", error.hint)
             return ""
-        if parsed.startswith("unix:") and inside[-1] == "tcp":
+        if kind == "tcp" and parsed.startswith("unix:"):
             return f"unix:{self.where.absolute(parsed[5:], inside)}"
         return parsed

@@ -194,6 +194,20 @@ def test_an_unknown_reader_is_a_warning(tmp_path):
         ("ready.tcp = 'x'", 13, "bad-value", "ready.tcp: not an address to connect to: 'x'"),
         ("ready.http = 'ftp://x'", 14, "bad-value", "ready.http: not an http or https URL"),
         ("ready.http = 'http://u:pw@x'", 14, "bad-value", "ready.http: must not name a user"),
+        ("ready.http = 'http://h:0/'", 14, "bad-value", "ready.http: not an http or https URL"),
+        ("ready.http = 'http://h:99999/'", 14, "bad-value", "ready.http: not an http"),
+        (f"ready.http = 'http://h/{'x' * 4096}'", 14, "bad-value", "ready.http: not an http"),
+        ("ready.http = 'http://h/\u00e9'", 14, "bad-value", "ready.http: not an http"),
+        ("ready.http = 'http://${NO_X}'", 14, "undefined-variable", "ready.http: ${NO_X} is not"),
+        ("ready.tcp = '${NO_X:-}'", 13, "bad-value", "ready.tcp: not an address"),
+        ("ready.tcp = 'h:0'", 13, "bad-value", "ready.tcp: not an address to connect to: 'h:0'"),
+        ('health.a = { http = "http://h", headers.X = "\\n" }', 45, "bad-value",
+         "health.a.headers.X: not the value of a header"),
+        ("health.a = { http = 'http://h', headers.X = '\u20ac' }", 45, "bad-value",
+         "health.a.headers.X: not the value of a header"),
+        ("health.a = { http = 'http://h', headers.te = 'x' }", 41, "bad-value",
+         "health.a.headers.te: not a header that can be set: 'te'"),
+        ("health.'a b'.tcp = 'h:1'", 8, "bad-value", "health.a b: not a name of a check: 'a b'"),
         ("ready.fd = 2", 12, "bad-value", "ready.fd: must be from 3 to 1023, not 2"),
         ("ready.period = 0", 16, "bad-value", "ready.period: must be at least 10ms, not 0"),
         ("health.a.tpc = 1", 10, "unknown-key", "unknown key 'health.a.tpc' in service 'web'"),
@@ -280,3 +294,28 @@ def test_checks_of_the_defaults_are_not_for_a_oneshot(tmp_path):
     text = f"{WEB}{ONESHOT}\n[defaults]\nhealth.a.tcp = 'h:1'"
 
     assert loaded(tmp_path, text).services[0].checks == ()
+
+
+def test_a_header_may_have_the_name_of_a_kind(tmp_path):
+    text = f"{WEB}health.a = {{ http = 'http://h', headers = {{ http = 'a b', tcp = 'c' }} }}"
+
+    (check,) = loaded(tmp_path, text).services[0].checks
+    assert check.headers == (("http", "a b"), ("tcp", "c"))
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("read_users = [65534]", (15, "bad-value", "supervisor.read_users: uid 65534 is shared")),
+        (f"socket = '/{'x' * 107}'", (10, "too-large", "supervisor.socket: longer than the 107")),
+        ("socket = ''", (10, "bad-value", "supervisor.socket: must not be empty")),
+        ("read_groups = 'x'", (15, "bad-type", "supervisor.read_groups: not a list: 'x'")),
+        ("history_size = -1", (16, "bad-value", "supervisor.history_size: must be from 0")),
+        ("ready_when = 'x'", (14, "bad-value", "supervisor.ready_when: must be one of")),
+    ],
+)
+def test_a_key_of_the_daemon_is_refused(tmp_path, line, expected):
+    (problem,) = load_text(tmp_path, f"[supervisor]\n{line}", all_keys=True).problems
+
+    assert (problem.column, problem.code) == expected[:2]
+    assert problem.message.startswith(expected[2])

@@ -3,6 +3,10 @@
 import pytest
 
 from supervisord_pidfd.config import later
+from supervisord_pidfd.config.reading import override
+from supervisord_pidfd.config.sources import Report
+from supervisord_pidfd.config.tree import Tree
+from supervisord_pidfd.config.validate import Validator
 from tests.support.config import load_text
 
 LINES = (
@@ -68,3 +72,13 @@ def test_what_waits_is_refused_in_a_file_and_read_in_a_test(tmp_path):
 
         assert [p.line for p in refused if p.code == "later"] == [2], line
         assert [p.code for p in read if p.code in {"later", "unknown-key"}] == [], line
+
+
+def test_a_value_that_waits_is_told_at_its_place():
+    report = Report()
+    setting = override("service.web.type=notify", "/", report)
+    Validator(Tree(report, [], [setting]), report, later.gate(LINES))
+    (problem,) = report.problems
+
+    assert (problem.line, problem.column, problem.code) == (1, 18, "later")
+    assert problem.message == "type: 'notify' is not available in this version"
