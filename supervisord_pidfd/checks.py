@@ -458,8 +458,14 @@ class Prober:
     # -- verdicts ---------------------------------------------------------------------------------
 
     def _probed(self, verdict: Verdict | None) -> None:
-        if verdict is not None and verdict.ok:
-            self._service.post(BecameReady(self._service.spec.ready.kind.value))
+        service = self._service
+        if verdict is None:
+            return
+        if verdict.ok:
+            service.post(BecameReady(service.spec.ready.kind.value))
+        elif verdict.error != service.probe_error:
+            service.probe_error = verdict.error
+            service.touched()
 
     def _count(self, name: str, verdict: Verdict) -> None:
         self._service.checks[name].count(verdict, self._tools.hands.loop.clock.wall())

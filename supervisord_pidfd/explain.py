@@ -55,6 +55,7 @@ class Subject(NamedTuple):
     applied: Applied | None = None
     failed_checks: tuple[tuple[str, str], ...] = ()
     pending: bool = False
+    probe_error: str = ""
 
 
 class Fact(NamedTuple):
@@ -199,6 +200,10 @@ def _facts(subject: Subject) -> Iterator[Fact]:
         yield _fact("needs", asked + now, at)
     for name, tie in subject.blocks:
         yield Fact("blocks", f"{name} ({tie} {subject.spec.name})")
+    if subject.state.phase is Phase.STARTING and subject.probe_error:
+        kind = subject.spec.ready.kind.value
+        at = _line(subject.spec, f"ready.{kind}")
+        yield _fact("health", f"ready.{kind} fails: {subject.probe_error}", at)
     for check, error in subject.failed_checks:
         at = _line(subject.spec, f"health.{check}")
         yield _fact("health", f"{check} fails" + (f": {error}" if error else ""), at)

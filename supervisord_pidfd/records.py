@@ -173,6 +173,8 @@ class Records:
                     needs=", ".join(text for _, text in needs),
                     status_text=service.status_text,
                     ended_at=lately.ended_at,
+                    probe_error=service.probe_error,
+                    next_run=None if service.due_wall is None else service.due_wall - wall,
                 )
             ),
         }

@@ -174,6 +174,8 @@ class Files:
             looking.add_done_callback(lambda _done: self._asked.pop(path, None))
         try:
             there = await asyncio.shield(looking)
+        except PermissionError as error:
+            raise FailedError(f"{_words(error)} for uid {os.geteuid()}") from error
         except OSError as error:
             raise FailedError(_words(error)) from error
         if not there:

@@ -34,14 +34,12 @@ KEYS = frozenset(tuple(key.split(".")) for key in _KEYS.split())
 
 WAITING = (
     "supervisor.ready_when",
-    "group.*.limit",
     "service.*.health.*.tcp",
     "service.*.health.*.http",
     "service.*.health.*.exec",
     "service.*.health.*.watchdog",
     "service.*.health.*.memory",
-    "service.*.reload.signal",
-    "service.*.reload.command",
+    "service.*.reload",
 )
 """One key a line: remove it in the change that brings what it does."""
 

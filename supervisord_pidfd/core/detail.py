@@ -9,12 +9,16 @@ from supervisord_pidfd.core.lifecycle import Phase, ServiceState
 from supervisord_pidfd.core.spec import ReadyKind, ServiceSpec, ServiceType
 from supervisord_pidfd.core.words import by_whom, ended, rough
 
+_AT_REST = frozenset({Phase.STOPPED, Phase.EXITED, Phase.FAILED})
+
 
 class Look(NamedTuple):
     """Hold what is known of a service at the moment `now` (CLOCK_MONOTONIC seconds).
 
     `signal_name` names a signal of this machine; `needs` is what it waits for, as in `worker@0
-    (backoff)`; `status_text` what it says of itself; `ended_at` when its last run ended.
+    (backoff)`; `status_text` what it says of itself; `ended_at` when its last run ended;
+    `next_run` in how many seconds the next scheduled one is due; `probe_error` why the last probe
+    did not find it ready.
     """
 
     spec: ServiceSpec
@@ -24,11 +28,16 @@ class Look(NamedTuple):
     needs: str = ""
     status_text: str | None = None
     ended_at: float | None = None
+    next_run: float | None = None
+    probe_error: str = ""
 
 
 def detail(look: Look) -> str:
     """Write what a service is at."""
-    return _WORDS[look.state.phase](look)
+    said = _WORDS[look.state.phase](look)
+    if look.next_run is None or look.state.phase not in _AT_REST:
+        return said
+    return "; ".join(filter(None, (said, f"next run in {_left(look.next_run)}")))
 
 
 def _left(seconds: float) -> str:
@@ -68,7 +77,8 @@ def _starting(look: Look) -> str:
         what = "waiting for exec"
     else:
         what = f"waiting for ready.{spec.ready.kind}"
-    return f"{what}, {_since(look)}"
+    said = f"{what}, {_since(look)}"
+    return f"{said}: {look.probe_error}" if look.probe_error else said
 
 
 def _running(look: Look) -> str:

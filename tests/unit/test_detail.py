@@ -24,7 +24,9 @@ HTTP = ReadySpec(ReadyKind.HTTP)
 STEPS = StopSpec(steps=(StopStep(signal.SIGINT, 2.0), StopStep(signal.SIGTERM, 5.0)))
 
 
-def look(phase, spec=None, needs="", status_text=None, ended_at=None, **members):
+def look(  # noqa: PLR0917 - what is known of a service
+    phase, spec=None, needs="", status_text=None, ended_at=None, next_run=None, **members
+):
     state = ServiceState(phase=phase, **{"since": NOW - 3} | members)
     return detail(
         Look(
@@ -35,6 +37,7 @@ def look(phase, spec=None, needs="", status_text=None, ended_at=None, **members)
             needs,
             status_text,
             ended_at,
+            next_run,
         )
     )
 
@@ -137,3 +140,16 @@ def test_failed_says_after_how_many_tries(end, attempt, said):
 )
 def test_a_rough_length_has_one_unit(seconds, said):
     assert rough(seconds) == said
+
+
+def test_a_scheduled_one_at_rest_says_when_it_runs_next():
+    assert look(Phase.EXITED, next_run=61.0, last_exit=CODE) == "code 1, 3s ago; next run in 1m"
+    assert look(Phase.STOPPED, next_run=0.5) == "next run in 0.5s"
+    assert look(Phase.RUNNING, next_run=61.0) == ""
+
+
+def test_starting_says_why_it_is_not_ready_yet():
+    state = ServiceState(phase=Phase.STARTING, pid=7, since=NOW - 3)
+    known = Look(web(ready=HTTP), state, NOW, str, probe_error="HTTP 503")
+
+    assert detail(known) == "waiting for ready.http, 3s: HTTP 503"

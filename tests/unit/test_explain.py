@@ -212,3 +212,15 @@ def test_lengths_and_askers_are_written_for_people():
     assert [age(n) for n in (0, 3, 732, 600, 270000)] == ["0s", "3s", "12m 12s", "10m", "3d 03h"]
     assert [length(n) for n in (0.21, 30, float("inf"))] == ["0.2s", "30s", "for ever"]
     assert [by_whom(by) for by in ("operator:0", "dependency:db")] == ["uid 0", "dependency:db"]
+
+
+def test_a_probe_that_fails_is_told_while_the_service_starts():
+    spec = web(
+        ready=ReadySpec(ReadyKind.FILE, target="/run/web"),
+        written=json.dumps([["ready.file", '"/run/web"', "w.toml", 5]]),
+    )
+    known = subject(Phase.STARTING, spec, pid=7, probe_error="EACCES for uid 65532")
+
+    assert facts(known, "health") == [
+        Fact("health", "ready.file fails: EACCES for uid 65532", None, "w.toml", 5)
+    ]
