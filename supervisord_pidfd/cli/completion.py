@@ -45,13 +45,11 @@ _pidfdctl_names() {{
     awk '{{ n = split($1, part, "@"); print $1; if (n > 1) print part[1]; print "@" $2 }}' <<<"$names" | sort -u
 }}
 _pidfdctl() {{
-    local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD - 1]}} line=$COMP_LINE
-    local words cword verb= options= kind=none index socket=()
-    if declare -F _get_comp_words_by_ref >/dev/null; then
-        _get_comp_words_by_ref -n '@:=' cur prev words cword
-    else
-        words=("${{COMP_WORDS[@]}}") cword=$COMP_CWORD
-    fi
+    # Read from the line itself: bash takes words apart at '@'.
+    local cur prev words=() cword verb= options= kind=none index socket=()
+    read -ra words <<<"${{COMP_LINE:0:COMP_POINT}}"
+    [[ ${{COMP_LINE:0:COMP_POINT}} == *[[:space:]] ]] && words+=("")
+    cword=$((${{#words[@]}} - 1)) cur=${{words[-1]}} prev=${{words[-2]}}
     for ((index = 1; index < cword; index++)); do
         case ${{words[index]}} in
         -s | --socket) socket=(-s "${{words[index + 1]}}"); ((index++)) ;;
@@ -78,9 +76,8 @@ _pidfdctl() {{
     files) COMPREPLY=($(compgen -f -- "$cur")) ;;
     shells) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")) ;;
     esac
-    if declare -F __ltrim_colon_completions >/dev/null && [[ $COMP_WORDBREAKS == *@* && $cur == *@* ]]; then
-        # bash took the word apart at '@': give only what follows it
-        COMPREPLY=("${{COMPREPLY[@]#"${{cur%@*}}@"}}")
+    if [[ $cur == *@* && $COMP_WORDBREAKS == *@* ]]; then
+        COMPREPLY=("${{COMPREPLY[@]#"${{cur%@*}}"}}") # for bash the word begins at the '@'
     fi
 }}
 complete -F _pidfdctl pidfdctl
