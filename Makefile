@@ -96,7 +96,10 @@ cover: $(DEV)               ## branch coverage; core/ must have all of it
 docs: $(DEV)                ## write what is generated; does the rest match the code?
 	$(PY) -m tests.support.states > docs/states.md
 	$(PY) -m supervisord_pidfd.gateway.reference > docs/metrics.md
-	$(PYTEST) tests/architecture/test_docs.py tests/architecture/test_states.py tests/unit/gateway/test_reference.py
+	$(BIN)/supervisord-pidfd schema > docs/supervisord.schema.json
+	$(PY) -m tests.support.manual docs/man
+	$(PYTEST) tests/architecture/test_docs.py tests/architecture/test_states.py tests/architecture/test_manual.py \
+	  tests/unit/gateway/test_reference.py tests/unit/test_config_schema.py
 
 bench: $(DEV)               ## restart latency and scale, beside floors and peers; BENCH=quick for two minutes
 	PYTHON=$(PY) benchmarks/setup.sh

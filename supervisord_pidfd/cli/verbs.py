@@ -316,6 +316,20 @@ VERBS: tuple[Verb, ...] = (
 
 BY_WORD = {word: verb for verb in VERBS for word in (verb.name, *verb.aliases)}
 
+EXIT_CODES = {
+    0: "done, or the predicate is true; starting what runs and stopping what is down is done",
+    1: "the command ran, but at least one service did not get there, or the daemon refused",
+    2: "the command line is wrong",
+    3: "the predicate is false",
+    4: "no such service; nothing was done",
+    5: "timed out waiting; the change goes on, and its number is printed (1 wins over 5)",
+    6: "the configuration is invalid",
+    7: "the daemon cannot be reached, or gave no answer within 10 seconds",
+    8: "permission denied, also to connect",
+    130: "interrupted: the wait ended, not the change",
+    141: "whoever read the output has gone away",
+}
+
 HINTS = {
     "add": "'apply' loads the file and starts what is new",
     "remove": "take it out of the file, then 'apply'; 'stop NAME' only stops it",
