@@ -7,7 +7,7 @@ from typing import Any
 
 from supervisord_pidfd import __version__
 from supervisord_pidfd.cli import problems
-from supervisord_pidfd.cli.screen import clock_time, escape, length, local, moment, size
+from supervisord_pidfd.cli.screen import ago, clock_time, escape, length, local, moment, size
 from supervisord_pidfd.cli.session import DONE, FAILED, INVALID, VARLINK, Session
 
 Record = Mapping[str, Any]
@@ -24,7 +24,7 @@ def explain(session: Session) -> int:
     reply = session.call("Explain", {"name": session.words.operands[0]})
     screen = session.screen
     screen.frame(reply)
-    screen.line(escape(str(reply["summary"])))
+    screen.line(escape(_dated(reply, session.clock.wall())))
     for fact in reply["facts"]:
         _fact(session, str(fact["label"]), _fact_text(fact))
     lines = [str(line) for line in reply["last_lines"]] or ["(none in this run)"]
@@ -32,6 +32,15 @@ def explain(session: Session) -> int:
     if reply["try"]:
         _fact(session, "try", " | ".join(map(str, reply["try"])))
     return DONE
+
+
+def _dated(reply: Record, now: float) -> str:
+    """Put into the summary since when it is so; the daemon leaves that to whoever has a clock."""
+    summary, service = str(reply["summary"]), reply["service"]
+    head = len(str(service["name"]))
+    ends = [at for at in (summary.find(mark, head) for mark in ",;:") if at >= 0]
+    end = min(ends, default=len(summary))
+    return f"{summary[:end]} since {ago(service['since'], now)}{summary[end:]}"
 
 
 def _fact(session: Session, label: str, *texts: str) -> None:

@@ -30,7 +30,10 @@ def test_explain_writes_a_fact_on_each_line(pidfdctl):
     ran = pidfdctl(Scripted(Explain=reply), "explain", "worker@0")
 
     assert ran.lines == [
-        "worker@0 is in backoff; next start in 4s (try 8 of 10, then failed)",
+        (
+            "worker@0 is in backoff since 13:50:03 (12m 11s ago);"
+            " next start in 4s (try 8 of 10, then failed)"
+        ),
         "  ended       cannot start: exec /srv/worker: ENOENT",
         '  restarts    restart = "on-failure" (default) (conf.d/worker.toml:6)',
         "  changed     14:01:58 config applied by uid 0: command",
