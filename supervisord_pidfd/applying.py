@@ -1,8 +1,7 @@
-"""A new configuration: have it loaded by the config child, and carry it out or leave all as it is.
+"""Have a configuration loaded by the config child, without ever waiting for it.
 
-Loading never blocks the core: the child's pipe is read from the loop, its end is seen by the
-reaper, and a deadline ends a child that takes too long. Requests that come while one is under way
-are answered by one more load after it, however many they were.
+The child's pipe is read from the loop, its end is seen by the reaper, and a deadline ends a child
+that takes too long. One load at a time; who is next, `configuring` knows.
 """
 
 import contextlib
@@ -12,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from supervisord_pidfd.core.exitstatus import ExitStatus, Usage
-from supervisord_pidfd.errors import ConfigError
+from supervisord_pidfd.errors import ConfigError, OtherVersionError
 from supervisord_pidfd.loop import Loop, Priority
 from supervisord_pidfd.reaper import Child, Reaper
 
@@ -35,19 +34,23 @@ class Loading(Protocol):
 
 
 class Loader(NamedTuple):
-    """Hold how to load: start a child, and read what it said."""
+    """Hold how to load: start a child, for this file or the daemon's own; read what it said."""
 
-    start: Callable[[], Loading]
+    start: Callable[[str | None], Loading]
     parse: Callable[[bytes], Any]
 
 
 class Outcome(NamedTuple):
-    """Hold what came of a load: a reply, or why there is none; who asked; how long it took."""
+    """Hold what came of a load: a reply, or why there is none; who asked; how long it took.
+
+    `other_version`: there is none because another version of this program is installed now.
+    """
 
     reply: Any
     error: str | None
     by: str
     took_s: float
+    other_version: bool = False
 
 
 class Applying:
@@ -66,7 +69,6 @@ class Applying:
         self._data: list[bytes] = []
         self._size = 0
         self._by = ""
-        self._again: str | None = None
         self._begun = 0.0
         self._problem: str | None = None
 
@@ -75,18 +77,15 @@ class Applying:
         """Tell whether a load is under way."""
         return self._fd >= 0 or self._child is not None
 
-    def load(self, by: str, started: Loading | None = None) -> None:
-        """Load the configuration for `by`; the outcome comes through `loaded`.
+    def load(self, by: str, started: Loading | None = None, file: str | None = None) -> None:
+        """Load a configuration for `by`; the outcome comes through `loaded`. Not while `busy`.
 
         Takes over the child that was `started` already, if any.
         """
-        if self.busy:
-            self._again = by
-            return
         self._by, self._begun = by, self._loop.clock.now()
         self._data, self._size, self._problem = [], 0, None
         try:
-            loading = started or self._loader.start()
+            loading = started or self._loader.start(file)
         except OSError as error:
             self._report(None, f"cannot start the config child: {os.strerror(error.errno or 0)}")
             return
@@ -97,7 +96,6 @@ class Applying:
 
     def cancel(self) -> None:
         """End a load under way without an outcome: the daemon is shutting down."""
-        self._again = None
         self._problem = "cancelled"
         self._kill()
 
@@ -143,19 +141,16 @@ class Applying:
             self._report(None, self._problem)
         else:
             self._parse()
-        if self._again is not None:
-            by, self._again = self._again, None
-            self.load(by)
 
     def _parse(self) -> None:
         try:
             reply = self._loader.parse(b"".join(self._data))
         except ConfigError as error:
-            self._report(None, str(error))
+            self._report(None, str(error), other_version=isinstance(error, OtherVersionError))
         else:
             self._report(reply, None)
-        self._data = []
 
-    def _report(self, reply: object, error: str | None) -> None:
+    def _report(self, reply: object, error: str | None, *, other_version: bool = False) -> None:
+        self._data = []
         took = self._loop.clock.now() - self._begun
-        self._loaded(Outcome(reply, error, self._by, took))
+        self._loaded(Outcome(reply, error, self._by, took, other_version))

@@ -10,8 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from supervisord_pidfd.core.goals import Asked, Verdict, judge
+from supervisord_pidfd.core.goals import Asked, Goal, Verdict, judge
 from supervisord_pidfd.core.lifecycle import ServiceState
+from supervisord_pidfd.core.notices import ServiceReloaded, ServiceReloadFailed, Told
+from supervisord_pidfd.core.words import length
 from supervisord_pidfd.loop import Loop
 from supervisord_pidfd.service import Service
 from supervisord_pidfd.signals import name_of
@@ -106,6 +108,10 @@ class Changes:
         self._go_on(change)
         return change
 
+    def note(self, change: Change, name: str, message: str, *, ok: bool = False) -> None:
+        """Add what became of a service of which nothing more is asked."""
+        self._add(change, Outcome(name, ok, _phase(self._services.get(name)), message, 0.0))
+
     def wait_for(self, asked: Mapping[str, Asked]) -> Change:
         """Wait for services without asking anything of them; supersedes nothing."""
         change = self._new("wait")
@@ -177,8 +183,24 @@ class Changes:
     def removed(self, name: str) -> None:
         """Take note that a service is gone."""
         for change in tuple(self._of.get(name, ())):
-            self._close(change, name, Verdict(False, "removed"))
+            down = change.open[name].goal in {Goal.GONE, Goal.DOWN}
+            self._close(change, name, Verdict(down, "removed"))
             self._settle(change)
+
+    def told(self, _wall: float, told: Told) -> None:
+        """Follow the notices: how a reload went is told, and not to be seen in a state."""
+        match told.notice:
+            case ServiceReloaded(took_s):
+                verdict = Verdict(True, f"reloaded (in {length(took_s)})")
+            case ServiceReloadFailed(error):
+                verdict = Verdict(False, f"cannot reload: {error}; the old process stays")
+            case _:
+                return
+        name = told.service or ""
+        for change in tuple(self._of.get(name, ())):
+            if change.open[name].goal is Goal.RELOADED:
+                self._close(change, name, verdict)
+                self._settle(change)
 
     def supersede_all(self, why: str) -> None:
         """End every wait for something to start: the daemon shuts down."""
@@ -211,7 +233,10 @@ class Changes:
             del self._of[name]
         took = max(0.0, self._loop.clock.now() - asked.at)
         phase = _phase(self._services.get(name))
-        outcome = Outcome(name, bool(verdict.ok), phase, verdict.message, took)
+        self._add(change, Outcome(name, bool(verdict.ok), phase, verdict.message, took))
+
+    @staticmethod
+    def _add(change: Change, outcome: Outcome) -> None:
         change.outcomes.append(outcome)
         for waiter in tuple(change.waiters):
             waiter.finished(outcome)
@@ -238,11 +263,7 @@ class Changes:
                 self._judge(change, name)
 
     def _leave_out(self, change: Change, name: str, failed: str) -> None:
-        phase = _phase(self._services.get(name))
-        outcome = Outcome(name, False, phase, f"not restarted: {failed} failed", 0.0)
-        change.outcomes.append(outcome)
-        for waiter in tuple(change.waiters):
-            waiter.finished(outcome)
+        self.note(change, name, f"not restarted: {failed} failed")
 
     # -- time -------------------------------------------------------------------------------------
 

@@ -19,11 +19,14 @@ from supervisord_pidfd.checks import Commands, Tools, needs_checker
 from supervisord_pidfd.clock import SystemClock
 from supervisord_pidfd.config import child as config_child
 from supervisord_pidfd.config import paths
+from supervisord_pidfd.config.problems import as_json
+from supervisord_pidfd.configuring import GoingOver, Order, Wish
 from supervisord_pidfd.core.exitstatus import ExitStatus
 from supervisord_pidfd.core.metrics import Tally
 from supervisord_pidfd.core.notices import (
     CallbackCrashed,
     ConfigApplied,
+    ConfigNeedsRestart,
     ConfigRejected,
     ControlUnavailable,
     DaemonReady,
@@ -36,7 +39,7 @@ from supervisord_pidfd.core.notices import (
     ReaperFellBack,
     Told,
 )
-from supervisord_pidfd.core.reload import ReloadPlan
+from supervisord_pidfd.core.reload import PlanItem, ReloadPlan
 from supervisord_pidfd.core.spec import SupervisorSpec
 from supervisord_pidfd.errors import StartupError
 from supervisord_pidfd.garbage import Garbage
@@ -107,6 +110,7 @@ class Daemon:
         self._rewrite: dict[int, int] = {}
         self._runtime: host.RuntimeDirectory | None = None
         self._generation = 0
+        self._digest = ""
         self._supervisor: Supervisor | None = None
         self._internals: Internals | None = None
         self._listener: Listener | None = None
@@ -157,32 +161,36 @@ class Daemon:
 
     # -- configuration ----------------------------------------------------------------------------
 
-    def _start_loading(self) -> config_child.Loading:
-        return config_child.start_loading(self._launch.request)
+    def _start_loading(self, file: str | None) -> config_child.Loading:
+        request = self._launch.request
+        return config_child.start_loading(request if file is None else request._replace(file=file))
 
     def _loaded(self, outcome: Outcome) -> None:
         """Take in a configuration, the first one or another."""
         reply: config_child.Reply | None = outcome.reply
-        if reply is None or any(problem.severity == "error" for problem in reply.problems):
-            self._rejected(reply, outcome.error)
-        elif self._supervisor is None:
+        if self._supervisor is not None:
+            if self._panel is not None:
+                self._panel.configuring.loaded(outcome)
+        elif reply is not None and reply.ok:
             self._start(reply, outcome)
-        elif not self._supervisor.stopping:
-            self._apply(self._supervisor, reply, outcome)
+        else:
+            self._cannot_start(reply, outcome.error)
 
-    def _rejected(self, reply: config_child.Reply | None, error: str | None) -> None:
-        """Go on as before; at the start there is no before."""
-        problems = reply.problems if reply is not None else ()
+    def _cannot_start(self, reply: config_child.Reply | None, error: str | None) -> None:
+        """Say what is wrong with the first configuration, and leave."""
+        if reply is not None:
+            text = config_child.render(reply.problems)
+            os.write(2, text.encode("utf-8", "backslashreplace"))
+        else:
+            host.say(str(error))
+        self._exit_code = EXIT_CONFIG
+        self._loop.stop()
+
+    def _rejected(self, outcome: Outcome, why: str | None) -> None:
+        """Go on as before: a configuration has errors, or something refused what it asks for."""
+        problems = outcome.reply.problems if outcome.reply is not None else ()
         errors = [problem for problem in problems if problem.severity == "error"]
-        if self._supervisor is None:
-            if errors:
-                os.write(2, config_child.render(problems).encode("utf-8", "backslashreplace"))
-            else:
-                host.say(str(error))
-            self._exit_code = EXIT_CONFIG
-            self._loop.stop()
-            return
-        first = str(error)
+        first = why or str(outcome.error)
         if errors:
             place = errors[0]
             first = f"{place.file}:{place.line}:{place.column}: {place.message}"
@@ -191,18 +199,32 @@ class Daemon:
             self._panel.records.config.last_error = first
         self._tell(ConfigRejected(max(1, len(errors)), warnings, first))
 
-    def _apply(self, supervisor: Supervisor, reply: config_child.Reply, outcome: Outcome) -> None:
-        self._settle_settings(reply.supervisor)
-        services = {service.name: service for service in reply.services}
-        plan = supervisor.apply(services, reply.supervisor)
+    def _carry_out(self, order: Order) -> None:
+        """Go over to another configuration."""
+        supervisor, spec = self._supervisor, order.supervisor
+        assert supervisor is not None  # noqa: S101 - nobody orders anything before it is there
+        self._settle_settings(spec)
+        plan = supervisor.apply(order.services, spec, restart=order.restart)
         if self._internals is not None:
-            metrics = reply.supervisor.metrics
-            self._internals.serve(metrics)
-            self._internals.check(metrics.user, needed=needs_checker(services))
-        self._applied(reply, outcome, plan)
+            self._internals.serve(spec.metrics)
+            needed = needs_checker(order.services)
+            self._internals.check(spec.metrics.user, needed=needed)
+        reply = order.outcome.reply
+        if not order.whole:
+            reply = reply._replace(digest=self._digest)
+        self._applied(reply, order.outcome, plan, order.items)
+        for key in order.waiting:
+            self._tell(ConfigNeedsRestart(key))
 
-    def _applied(self, reply: config_child.Reply, outcome: Outcome, plan: ReloadPlan) -> None:
+    def _applied(
+        self,
+        reply: config_child.Reply,
+        outcome: Outcome,
+        plan: ReloadPlan,
+        items: tuple[PlanItem, ...] = (),
+    ) -> None:
         self._generation += 1
+        self._digest = reply.digest
         self._tally.config_applied_at = self._clock.wall()
         if self._panel is not None:
             self._panel.records.config = ConfigRecord(
@@ -212,7 +234,7 @@ class Daemon:
                 digest=reply.digest,
                 applied_at=self._tally.config_applied_at,
             )
-            self._panel.applied(plan, outcome.by)
+            self._panel.applied(items, outcome.by)
         self._tell(
             ConfigApplied(
                 generation=self._generation,
@@ -267,7 +289,7 @@ class Daemon:
         self._tell(DaemonStarted(__version__, kind, self._pid1, file, len(services)))
         self._supervisor = supervisor
         if self._listener is not None or not self._options.single:
-            self._panel = self._make_panel(supervisor)
+            self._panel = self._make_panel(supervisor, hands)
         self._applied(reply, outcome, ReloadPlan(add=tuple(services)))
         supervisor.start(services)
         internals = Internals(hands, supervisor, self._publisher, self._features, asker)
@@ -345,8 +367,17 @@ class Daemon:
         except OSError as error:
             self._tell(ControlUnavailable(path, _errno_name(error)))
 
-    def _make_panel(self, supervisor: Supervisor) -> Panel:
-        panel = Panel(Sides(self._loop, supervisor, self._publisher, self._callback_crashed))
+    def _make_panel(self, supervisor: Supervisor, hands: Hands) -> Panel:
+        going_over = GoingOver(
+            self._applying,
+            self._carry_out,
+            self._rejected,
+            as_json,
+            self._launch.request.file or "",
+        )
+        panel = Panel(
+            Sides(hands, supervisor, self._publisher, self._callback_crashed, going_over)
+        )
         features = self._features
         panel.records.daemon = DaemonRecord(
             pid1=self._pid1,
@@ -496,7 +527,8 @@ class Daemon:
         elif signum in STOP_SIGNALS:
             self._stop(supervisor, signum)
         elif signum == signal.SIGHUP and not supervisor.stopping:
-            self._applying.load("signal")
+            if self._panel is not None:
+                self._panel.configuring.ask(Wish("signal", lambda _answer: None))
         elif signum == signal.SIGUSR1:
             supervisor.dump()
 

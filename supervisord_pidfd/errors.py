@@ -9,6 +9,10 @@ class ConfigError(SupervisordError):
     """Tell the operator that the configuration cannot be used; the text says where and why."""
 
 
+class OtherVersionError(ConfigError):
+    """Tell the operator that another version of this program is installed than the running one."""
+
+
 class StartupError(SupervisordError):
     """Tell the operator that the daemon cannot start on this host (exit code 7)."""
 

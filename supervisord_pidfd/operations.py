@@ -4,35 +4,32 @@ All names of a call are looked up, and everything that can be refused is refused
 is done. The answer of a call that waits comes when its change is over, from the loop.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from supervisord_pidfd.changes import Change, Changes, Outcome, Waiter
+from supervisord_pidfd.answers import SHUTTING_DOWN, Answers, given, refuse
+from supervisord_pidfd.changes import Changes, Outcome
 from supervisord_pidfd.clock import rfc3339
-from supervisord_pidfd.commands import (
-    INVALID_PARAMETER,
-    NO_SUCH_SERVICE,
-    REFUSED,
-    WAIT_TIMED_OUT,
-    Call,
-)
+from supervisord_pidfd.commands import Call
 from supervisord_pidfd.core.events import ResetRequested
 from supervisord_pidfd.core.exitstatus import Cause
 from supervisord_pidfd.core.goals import Asked, Goal, ask_restart, ask_start
 from supervisord_pidfd.core.history import History, Run
-from supervisord_pidfd.core.naming import NoSuchNameError, TooManyGlobsError
 from supervisord_pidfd.core.showing import toml_of
 from supervisord_pidfd.explain import Subject, explain
 from supervisord_pidfd.loop import Loop
 from supervisord_pidfd.records import exit_record
 from supervisord_pidfd.service import Service
+from supervisord_pidfd.trials import Failures, Trials, refusal
 
 SETTLE_S = 1.0
-EVERYTHING = "all"
-"""What stands for all services; none can have this name."""
 
-_CONDITIONS = {"ready": Goal.READY, "running": Goal.RUNNING, "stopped": Goal.DOWN}
+_CONDITIONS = {
+    "ready": Goal.READY,
+    "running": Goal.RUNNING,
+    "healthy": Goal.HEALTHY,
+    "stopped": Goal.DOWN,
+}
 
 
 class Fleet(Protocol):
@@ -78,7 +75,7 @@ class Sources(NamedTuple):
 
     `resolve` turns names as typed into full names, or raises as `naming.expand` does. `subject`
     gathers what is known of a service, `record` describes it as `Status` does, `catch_up`
-    publishes what was told so far.
+    publishes what was told so far, `trials` runs what may say no.
     """
 
     loop: Loop
@@ -89,6 +86,7 @@ class Sources(NamedTuple):
     subject: Callable[[Service], Subject]
     record: Callable[[Service], dict[str, Any]]
     catch_up: Callable[[], object]
+    trials: Trials
 
 
 class Operations:
@@ -98,15 +96,16 @@ class Operations:
         self._fleet = sources.fleet
         self._changes = sources.changes
         self._sources = sources
+        self._answers = Answers(sources.fleet.services, sources.changes, sources.resolve)
 
     # -- changing ---------------------------------------------------------------------------------
 
     def start(self, call: Call) -> None:
         """Start services, and what they require."""
-        names = self._named(call)
+        names = self._answers.named(call)
         if names is None or self._refused(call):
             return
-        settle = _given(call, "settle_s", SETTLE_S)
+        settle = given(call, "settle_s", SETTLE_S)
         every = self._fleet.names_for_start(names, only=bool(call.parameters["only"]))
         asked = {
             name: ask_start(service.state, self._now, settle)
@@ -114,24 +113,43 @@ class Operations:
         }
         change = self._changes.begin("start", asked)
         self._fleet.start_names(every, call.peer.by)
-        self._answer(call, change)
+        self._answers.answer(call, change)
 
     def stop(self, call: Call) -> None:
         """Stop services, and first what requires them."""
-        names = self._named(call)
+        names = self._answers.named(call)
         if names is None:
             return
         every = self._fleet.names_for_stop(names, only=bool(call.parameters["only"]))
         change = self._changes.begin("stop", {name: Asked(Goal.DOWN, self._now) for name in every})
         self._fleet.stop_names(every, call.peer.by, Cause.OPERATOR)
-        self._answer(call, change)
+        self._answers.answer(call, change)
 
     def restart(self, call: Call) -> None:
-        """Stop and start services, together or one after the other."""
-        names = self._named(call)
+        """Stop and start services, together or one after the other.
+
+        Their `reload.check` runs first; if one fails, nobody is stopped.
+        """
+        names = self._answers.named(call)
         if names is None or self._refused(call):
             return
-        settle, by = _given(call, "settle_s", SETTLE_S), call.peer.by
+        self._sources.trials.run(
+            [
+                (service, service.pending or service.spec)
+                for _, service in self._each(names)
+                if service.state.has_process
+            ],
+            lambda failures: self._restart(call, names, failures),
+        )
+
+    def _restart(self, call: Call, named: Iterable[str], failures: Failures) -> None:
+        if failures:
+            refuse(call, "reload_check_failed", refusal(failures))
+            return
+        if self._refused(call):
+            return
+        names = tuple(name for name in named if name in self._fleet.services)
+        settle, by = given(call, "settle_s", SETTLE_S), call.peer.by
         if call.parameters["rolling"]:
             change = self._changes.roll(names, lambda name: self._restart_one(name, settle, by))
         else:
@@ -142,11 +160,11 @@ class Operations:
             }
             change = self._changes.begin("restart", asked)
             self._fleet.restart_names(every, by, Cause.OPERATOR)
-        self._answer(call, change)
+        self._answers.answer(call, change)
 
     def reset(self, call: Call) -> None:
         """Forget attempts and failures; start nothing."""
-        names = self._named(call)
+        names = self._answers.named(call)
         if names is None:
             return
         outcomes = []
@@ -162,19 +180,16 @@ class Operations:
         if ident is not None:
             change = self._changes.find(ident)
             if change is None:
-                _refuse(call, "no_such_change", f"there is no change {ident}")
+                refuse(call, "no_such_change", f"there is no change {ident}")
                 return
         else:
-            names = self._named(call)
-            goal = _CONDITIONS.get(call.parameters["condition"] or "ready")
+            names = self._answers.named(call)
             if names is None:
                 return
-            if goal is None:
-                call.error(INVALID_PARAMETER, {"parameter": "condition"})
-                return
+            goal = _CONDITIONS[call.parameters["condition"] or "ready"]
             change = self._changes.wait_for({name: Asked(goal, self._now) for name in names})
         self._changes.look(change)
-        self._wait(call, change, with_change=False)
+        self._answers.wait(call, change, {})
 
     def _restart_one(self, name: str, settle: float, by: str) -> Asked:
         asked = ask_restart(self._fleet.services[name].state, self._now, settle)
@@ -185,7 +200,7 @@ class Operations:
 
     def explain(self, call: Call) -> None:
         """Say why a service is in its phase."""
-        service = self._one(call)
+        service = self._answers.one(call)
         if service is None:
             return
         self._sources.catch_up()
@@ -203,7 +218,7 @@ class Operations:
 
     def history(self, call: Call) -> None:
         """Give the last runs of a service, the newest first."""
-        service = self._one(call)
+        service = self._answers.one(call)
         if service is None:
             return
         self._sources.catch_up()
@@ -214,7 +229,7 @@ class Operations:
 
     def show(self, call: Call) -> None:
         """Give the effective configuration of a service, or of all its instances."""
-        names = self._named(call, [call.parameters["name"]])
+        names = self._answers.named(call, [call.parameters["name"]])
         if names is None:
             return
         origin, hide = bool(call.parameters["origin"]), not call.peer.full
@@ -224,39 +239,11 @@ class Operations:
         ]
         call.reply({"toml": "\n".join(tables)})
 
-    # -- names ------------------------------------------------------------------------------------
+    # -- helpers ----------------------------------------------------------------------------------
 
     @property
     def _now(self) -> float:
         return self._sources.loop.clock.now()
-
-    def _named(self, call: Call, names: list[str] | None = None) -> tuple[str, ...] | None:
-        """Look all names up; answer the call if one of them stands for nothing."""
-        given = names if names is not None else call.parameters["names"]
-        if not given:
-            call.error(INVALID_PARAMETER, {"parameter": "names"})
-            return None
-        if given == [EVERYTHING]:
-            return tuple(self._fleet.services)
-        try:
-            return self._sources.resolve(given)
-        except NoSuchNameError as error:
-            call.error(NO_SUCH_SERVICE, {"name": error.name, "suggestion": error.suggestion})
-            return None
-        except TooManyGlobsError:
-            call.error(INVALID_PARAMETER, {"parameter": "names"})
-            return None
-
-    def _one(self, call: Call) -> Service | None:
-        """Look up a name that has to stand for one service alone."""
-        name = call.parameters["name"]
-        names = self._named(call, [name])
-        if names is None:
-            return None
-        if len(names) > 1:  # such as `worker` with four instances
-            call.error(NO_SUCH_SERVICE, {"name": name, "suggestion": names[0]})
-            return None
-        return self._fleet.services[names[0]]
 
     def _each(self, names: Iterable[str]) -> Iterator[tuple[str, Service]]:
         for name in names:
@@ -264,36 +251,8 @@ class Operations:
 
     def _refused(self, call: Call) -> bool:
         if self._fleet.stopping:
-            _refuse(call, "shutting_down", "the daemon is shutting down")
+            refuse(call, "shutting_down", SHUTTING_DOWN)
         return self._fleet.stopping
-
-    # -- answers ----------------------------------------------------------------------------------
-
-    def _answer(self, call: Call, change: Change) -> None:
-        self._changes.look(change)
-        if call.parameters["wait"] is False:
-            call.reply({"change": change.ident, "outcomes": []})
-        else:
-            self._wait(call, change, with_change=True)
-
-    def _wait(self, call: Call, change: Change, *, with_change: bool) -> None:
-        frame = {"change": change.ident} if with_change else {}
-
-        def finished(outcome: Outcome) -> None:
-            if call.more:
-                call.reply({**frame, "outcomes": [outcome._asdict()]}, continues=True)
-
-        def over(done: Change) -> None:
-            call.reply({**frame, "outcomes": [one._asdict() for one in done.outcomes]})
-
-        def timed_out(late: Change) -> None:
-            outcomes = [*late.outcomes, *self._changes.unfinished(late)]
-            said = {"change": late.ident, "outcomes": [one._asdict() for one in outcomes]}
-            call.error(WAIT_TIMED_OUT, said)
-
-        waiter = Waiter(finished, over, timed_out, _given(call, "timeout_s", math.inf))
-        call.on_gone(lambda: self._changes.leave(change, waiter))
-        self._changes.wait(change, waiter)
 
 
 def run_record(run: Run) -> dict[str, Any]:
@@ -315,14 +274,5 @@ def run_record(run: Run) -> dict[str, Any]:
     }
 
 
-def _given(call: Call, name: str, default: float) -> float:
-    value = call.parameters[name]
-    return default if value is None else float(value)
-
-
 def _stamp(wall: float | None) -> str | None:
     return None if wall is None else rfc3339(wall)
-
-
-def _refuse(call: Call, reason: str, message: str) -> None:
-    call.error(REFUSED, {"reason": reason, "message": message})

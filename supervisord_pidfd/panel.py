@@ -8,26 +8,32 @@ import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from supervisord_pidfd import configuring
+from supervisord_pidfd.answers import Answers
 from supervisord_pidfd.changes import Changes
 from supervisord_pidfd.commands import bind
+from supervisord_pidfd.configuring import Configuring, GoingOver
 from supervisord_pidfd.control import ControlServer, Outward
 from supervisord_pidfd.core import naming
 from supervisord_pidfd.core.history import History
 from supervisord_pidfd.core.lifecycle import Phase, ServiceState
-from supervisord_pidfd.core.reload import ReloadPlan
+from supervisord_pidfd.core.reload import PlanItem
+from supervisord_pidfd.deployment import Deployment
 from supervisord_pidfd.explain import Applied, Need, Subject
+from supervisord_pidfd.hands import Hands
 from supervisord_pidfd.listening import Listener
-from supervisord_pidfd.loop import Loop
 from supervisord_pidfd.operations import Operations
 from supervisord_pidfd.operations import Sources as OperationsSources
 from supervisord_pidfd.publisher import Publisher
 from supervisord_pidfd.queries import Queries
 from supervisord_pidfd.queries import Sources as QueriesSources
 from supervisord_pidfd.records import Records
+from supervisord_pidfd.reloads import Reloads
 from supervisord_pidfd.service import Service
 from supervisord_pidfd.streams import Sources as StreamsSources
 from supervisord_pidfd.streams import Streams
 from supervisord_pidfd.supervisor import Supervisor
+from supervisord_pidfd.trials import Trials
 
 DESCRIPTION = os.path.join(os.path.dirname(__file__), "io.supervisordpidfd.Control.varlink")
 
@@ -35,17 +41,19 @@ DESCRIPTION = os.path.join(os.path.dirname(__file__), "io.supervisordpidfd.Contr
 class Sides(NamedTuple):
     """Hold what the panel stands between."""
 
-    loop: Loop
+    hands: Hands
     supervisor: Supervisor
     publisher: Publisher
     crashed: Callable[[str, BaseException], None]
+    going_over: GoingOver
 
 
 class Panel:
     """Follow the services and answer clients. Owns the listener that it is given."""
 
     def __init__(self, sides: Sides) -> None:
-        loop, supervisor, publisher, _ = self._sides = sides
+        hands, supervisor, publisher, _, going_over = self._sides = sides
+        loop = self._loop = hands.loop
         self._supervisor = supervisor
         self._listener: Listener | None = None
         self._server: ControlServer | None = None
@@ -54,6 +62,12 @@ class Panel:
         self._shutdown_told = False
         self._changes = Changes(loop, supervisor.services)
         self._history = History(supervisor.spec.history_size, self._policy_of)
+        self._trials = Trials(hands)
+        self.configuring = Configuring(
+            configuring.Sides(loop, supervisor, self._changes, self._trials, going_over),
+            supervisor.spec,
+        )
+        answers = Answers(supervisor.services, self._changes, self._resolve)
         self.records = Records(loop.clock, publisher.tally, self._needs)
         queries = Queries(
             QueriesSources(supervisor, self.records, self._resolve, publisher.tally.families)
@@ -78,13 +92,16 @@ class Panel:
                     subject=self._subject,
                     record=self.records.service,
                     catch_up=publisher.publish,
+                    trials=self._trials,
                 )
             ),
+            Reloads(loop, supervisor, answers, self._trials),
+            Deployment(self.configuring, answers),
             queries,
             self._streams,
         )
         supervisor.listeners.append(self._follow)
-        publisher.observers += [self._history.take, self._streams.told]
+        publisher.observers += [self._history.take, self._changes.told, self._streams.told]
 
     # -- the socket -------------------------------------------------------------------------------
 
@@ -93,7 +110,7 @@ class Panel:
         self._listener = listener
         with open(DESCRIPTION, encoding="utf-8") as file:
             description = file.read()
-        loop, _, publisher, crashed = self._sides
+        loop, publisher, crashed = self._loop, self._sides.publisher, self._sides.crashed
         outward = Outward(publisher.tell, publisher.tally, crashed)
         server = ControlServer(loop, listener.socket, self._handlers, outward, description)
         self._server = server
@@ -102,6 +119,8 @@ class Panel:
         """Do a turn's share for clients; return whether there is more."""
         if self._supervisor.stopping and not self._shutdown_told:
             self._shutdown_told = True
+            self._trials.close()
+            self.configuring.close()
             self._changes.supersede_all("shutdown")
         return self._server is not None and self._server.work()
 
@@ -139,21 +158,22 @@ class Panel:
         self._applied.pop(name, None)
         self._groups = None
 
-    def applied(self, plan: ReloadPlan, by: str) -> None:
-        """Take note of another configuration."""
+    def applied(self, items: Iterable[PlanItem], by: str) -> None:
+        """Take note of another configuration, and of what it changed."""
         self._groups = None
         self._history.resize(self._supervisor.spec.history_size)
-        wall = self._sides.loop.clock.wall()
-        actions = (
-            ("added", plan.add),
-            ("restarted", plan.restart),
-            ("updated", plan.update),
-        )
-        for action, names in actions:
-            note = Applied(wall, by, action)
-            self._applied.update(dict.fromkeys(names, note))
-            for name in names:
-                self._streams.touched(name)
+        wall = self._loop.clock.wall()
+        for item in items:
+            if item.service not in self._supervisor.services:  # gone, or the daemon itself
+                continue
+            keys = tuple(change.key for change in item.changes)
+            at = next((one for one in item.changes if one.file), None)
+            place = (at.file, at.line) if at is not None else (None, None)
+            note = Applied(
+                wall, by, "config applied", keys if item.action != "add" else (), *place
+            )
+            self._applied[item.service] = note
+            self._streams.touched(item.service)
 
     # -- what the methods ask ---------------------------------------------------------------------
 
@@ -171,7 +191,7 @@ class Panel:
         return "" if service is None else service.spec.restart.value
 
     def _subject(self, service: Service) -> Subject:
-        clock = self._sides.loop.clock
+        clock = self._loop.clock
         return Subject(
             spec=service.spec,
             state=service.state,

@@ -33,6 +33,7 @@ from supervisord_pidfd.core.lifecycle import Held, Phase, ServiceState, Step
 from supervisord_pidfd.core.notices import (
     HookFailed,
     ServiceExited,
+    ServiceSignaled,
     ServiceSpawnFailed,
     ServiceStatusChanged,
     ServiceStatusUnknown,
@@ -323,6 +324,20 @@ class Service:
         if self._companions_of is not None:
             self._companions = self._companions_of(self)
 
+    @property
+    def coming(self) -> ServiceSpec:
+        """Return the spec of the next run if that is being made room for, else the present one."""
+        makes_room = self.pending is not None and self.state.phase is Phase.STOPPING
+        return self.pending if makes_room and self.pending is not None else self.spec
+
+    def use_live(self, spec: ServiceSpec) -> None:
+        """Change what differs from `coming` in place; another spec waits no longer."""
+        if self.coming is not self.spec:
+            self.pending = spec
+        else:
+            self.pending = None
+            self.use(spec)
+
     def use_after_run(self, spec: ServiceSpec) -> None:
         """Change the spec when no process of the old one is left."""
         self.pending = spec
@@ -570,6 +585,15 @@ class Service:
         """Hand a signal to the process group; not a stop, policy decides what follows."""
         if self._child is not None:
             self._hands.reaper.signal(self._child, signum, whole_group=True)
+
+    def send(self, signum: int, by: str, *, whole_group: bool) -> bool:
+        """Send a signal as somebody asked; not a stop. Return whether there is a process."""
+        child = self._child
+        if child is None or child.reaped:
+            return False
+        self._hands.reaper.signal(child, signum, whole_group=whole_group)
+        self.tell(ServiceSignaled(signum, by))
+        return True
 
     def close(self) -> None:
         """Let go of everything the service holds in this process; nothing is signalled."""

@@ -270,20 +270,29 @@ class Supervisor:
         wanted = [name for name, spec in specs.items() if spec.autostart]
         self.start_names(self.names_for_start(wanted, only=False), "config")
 
-    def apply(self, specs: Mapping[str, ServiceSpec], spec: SupervisorSpec) -> ReloadPlan:
-        """Go over to another configuration; what did not change is not touched."""
-        self.spec = spec
-        current = {
-            name: service.pending or service.spec
+    def planned(self) -> dict[str, ServiceSpec]:
+        """Return what is to be, as far as it is under way: what a new configuration changes."""
+        return {
+            name: service.coming
             for name, service in self.services.items()
             if name not in self._leaving
         }
-        plan = plan_reload(current, specs)
+
+    def apply(
+        self, specs: Mapping[str, ServiceSpec], spec: SupervisorSpec, *, restart: bool = True
+    ) -> ReloadPlan:
+        """Go over to another configuration; what did not change is not touched.
+
+        Unless `restart`, what would be restarted gets its new spec with its next run.
+        """
+        self.spec = spec
+        plan = plan_reload(self.planned(), specs)
         self._remove(plan.remove)
         self._use_graph(specs)
-        for name in plan.update + plan.refresh:
-            self.services[name].use(specs[name])
-        self._replace({name: specs[name] for name in plan.restart})
+        stays = {*plan.update, *plan.refresh, *self._reverted(plan, specs)}
+        for name in stays:
+            self.services[name].use_live(specs[name])
+        self._replace({name: specs[name] for name in plan.restart}, restart=restart)
         for name in plan.add:
             self._add_or_return(specs[name])
         wanted = [name for name in plan.add if specs[name].autostart]
@@ -294,6 +303,15 @@ class Supervisor:
         """Go over to other dependencies and groups."""
         self._rosters.use(self.spec.groups)
         self.starts.use(Graph(specs), self.spec.start_concurrency)
+
+    def _reverted(self, plan: ReloadPlan, specs: Mapping[str, ServiceSpec]) -> list[str]:
+        """Name those that wait for a restart that the file does not ask for any more."""
+        changed = {*plan.add, *plan.restart}
+        return [
+            name
+            for name in specs
+            if name not in changed and self.services[name].pending is not None
+        ]
 
     def _add(self, spec: ServiceSpec) -> None:
         service = self.services[spec.name] = Service(spec, self._hands, self)
@@ -332,11 +350,11 @@ class Supervisor:
         service.close()
         self._outside.removed(name)
 
-    def _replace(self, specs: Mapping[str, ServiceSpec]) -> None:
+    def _replace(self, specs: Mapping[str, ServiceSpec], *, restart: bool) -> None:
         """Restart these with their new specs, and what is up and goes down with them."""
         for name, spec in specs.items():
             self.services[name].use_after_run(spec)
-        wanted = [name for name in specs if self._is_wanted(name)]
+        wanted = [name for name in specs if restart and self._is_wanted(name)]
         self.restart_names(self.names_for_restart(wanted, only=False), "config", Cause.CONFIG)
 
     # -- orphans ----------------------------------------------------------------------------------

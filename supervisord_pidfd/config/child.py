@@ -11,6 +11,7 @@ imported after the fork, by the child alone.
 
 import json
 import os
+import re
 import resource
 import select
 import signal
@@ -19,9 +20,10 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
+from supervisord_pidfd import __version__
 from supervisord_pidfd.config.problems import Problem, has_errors, render
 from supervisord_pidfd.core.spec import ServiceSpec, SupervisorSpec, load
-from supervisord_pidfd.errors import ConfigError
+from supervisord_pidfd.errors import ConfigError, OtherVersionError
 
 __all__ = [
     "DEADLINE_S", "Loading", "Problem", "Reply", "Request", "has_errors", "load_blocking",
@@ -110,8 +112,9 @@ def parse_reply(data: bytes) -> Reply:
     """
     try:
         plain = json.loads(data)
-        if plain["version"] != CHANNEL_VERSION:
-            raise ConfigError(
+        program = plain.get("program", __version__)
+        if (plain["version"], program) != (CHANNEL_VERSION, __version__):
+            raise OtherVersionError(
                 "the installed version differs from the running one: pidfdctl reexec"
             )
         return Reply(
@@ -217,12 +220,26 @@ def _child(request: Request, writer: int) -> NoReturn:  # pragma: no cover - lea
     status = 1
     try:
         _isolate(writer)
-        _write(3, json.dumps({"version": CHANNEL_VERSION, **_load(request)}).encode())
+        opening = {"version": CHANNEL_VERSION, "program": installed_version()}
+        # What another version made of the file, with modules of its own, is nothing for the core.
+        reply = _load(request) if opening["program"] == __version__ else {}
+        _write(3, json.dumps({**opening, **reply}).encode())
         status = 0
     except BaseException:  # noqa: BLE001, S110 - a short answer is how the core learns of it
         pass
     finally:
         os._exit(status)
+
+
+def installed_version(package: str = os.path.dirname(os.path.dirname(__file__))) -> str:
+    """Read which version of the program the files on disk are; this one, where they do not say."""
+    try:
+        with open(os.path.join(package, "__init__.py"), encoding="utf-8") as file:
+            text = file.read(65536)
+    except (OSError, ValueError):  # such as a package in an archive
+        return __version__
+    match = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
+    return match[1] if match else __version__
 
 
 def _isolate(writer: int) -> None:  # pragma: no cover - in the child alone

@@ -43,7 +43,7 @@ class Edges:
     """Resolve the references of all services; what names nobody is reported.
 
     `groups` maps the copies of services that are in a group to its name, `waits` each copy to
-    those it waits for; it is empty if some wait for themselves.
+    those it waits for, without cycles.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class Edges:
         self._ties = {name: self._own(name, service) for name, service in services.items()}
         self.waits: dict[str, dict[str, None]] = {}
         if self._count:
-            waits = {
+            self.waits = {
                 copy: {one.target: None for one in self.of(copy).dependencies}
                 for name in services
                 for copy in self._copies[name]
             }
-            self.waits = {} if self._has_cycles(waits) else waits
+            self._cut_cycles()
 
     def of(self, copy: str) -> Ties:
         """Return the ties of one copy."""
@@ -186,22 +186,22 @@ class Edges:
 
     # -- cycles -----------------------------------------------------------------------------------
 
-    def _has_cycles(self, waits: dict[str, dict[str, None]]) -> bool:
-        """Report who waits for itself, at the references that make it; tell whether any does."""
+    def _cut_cycles(self) -> None:
+        """Report services that wait for themselves, each cycle at the references that make it."""
         from supervisord_pidfd.core.planner import find_cycle  # noqa: PLC0415 - few files need it
 
         for name, ties in self._ties.items():
             own = next((copy for copy in self._copies[name] if copy in ties.part_of), None)
             if own:
                 self._tell_cycle((own, own), [self._reference(own, own, ("part_of",))])
-        for number in range(MAX_CYCLES):
-            cycle = find_cycle(waits)
+        for _ in range(MAX_CYCLES):
+            cycle = find_cycle(self.waits)
             if cycle is None:
-                return number > 0
+                return
             paths = [self._made_by(one, other) for one, other in itertools.pairwise(cycle)]
             self._tell_cycle(cycle, paths)
-            self._cut(waits, paths[-1])  # none is told twice
-        return True
+            self._cut(paths[-1])  # none is told twice
+        self.waits = {}  # there may be more
 
     def _tell_cycle(self, cycle: tuple[str, ...], paths: list[Path]) -> None:
         if len(cycle) > MAX_SHOWN:
@@ -212,7 +212,7 @@ class Edges:
             key=paths[0], see_also=[place for place in places if place != places[0]],
         )  # fmt: skip
 
-    def _cut(self, waits: dict[str, dict[str, None]], path: Path) -> None:
+    def _cut(self, path: Path) -> None:
         """Take out the edges that a reference makes."""
         _, base, key, index = path
         copies = self._copies[str(base)]
@@ -221,7 +221,7 @@ class Edges:
             copies, targets = targets, copies
         for copy in copies:
             for target in targets:
-                waits.get(copy, {}).pop(target, None)
+                self.waits.get(copy, {}).pop(target, None)
 
     def _made_by(self, waiting: str, target: str) -> Path:
         """Return the reference that lets the first wait for the second."""

@@ -4,6 +4,8 @@ import math
 import re
 import signal
 
+from supervisord_pidfd.signames import number_of
+
 TEN_YEARS = 10 * 365.25 * 86400.0
 MAX_SIZE = 2**63 - 1
 
@@ -22,7 +24,6 @@ _DURATION_PART = re.compile(rf"({_NUMBER})(us|ms|s|m|h|d|w)")
 _DURATION = re.compile(rf"(?:{_NUMBER}(?:us|ms|s|m|h|d|w))+")
 _PLAIN_NUMBER = re.compile(_NUMBER)
 _SIZE = re.compile(rf"({_NUMBER}) ?([A-Za-z]{{0,3}})")
-_REAL_TIME = re.compile(r"(RTMIN|RTMAX)(?:([+-])([0-9]{1,2}))?")
 
 
 class NotAUnitError(ValueError):
@@ -134,25 +135,14 @@ def parse_signal(value: object) -> int:
     number: int | None = None
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
-    elif isinstance(value, str):
-        number = _signal_named(value.upper().removeprefix("SIG"))
+    elif isinstance(value, str) and not value.isdecimal():
+        number = number_of(value)
     if number is None or number not in _SIGNALS:
         raise NotAUnitError(f"not a signal: {quoted(value)}", hint)
     return number
 
 
 _SIGNALS = frozenset(signal.valid_signals())
-
-
-def _signal_named(name: str) -> int | None:
-    match = _REAL_TIME.fullmatch(name)
-    if match:
-        base = signal.SIGRTMIN if match[1] == "RTMIN" else signal.SIGRTMAX
-        offset = int(match[3] or 0)
-        number = base - offset if match[2] == "-" else base + offset
-        return number if signal.SIGRTMIN <= number <= signal.SIGRTMAX else None
-    found = getattr(signal, f"SIG{name}", None)
-    return int(found) if isinstance(found, signal.Signals) else None
 
 
 def format_signal(signum: int) -> str:

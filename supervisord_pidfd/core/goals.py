@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple, assert_never
 
-from supervisord_pidfd.core.lifecycle import Phase, ServiceState, Wanted, is_ready
+from supervisord_pidfd.core.lifecycle import Phase, ServiceState, Wanted, health_of, is_ready
 from supervisord_pidfd.core.spec import ReadyKind, ServiceSpec, ServiceType
 from supervisord_pidfd.core.words import by_whom, ended, length
 
@@ -24,7 +24,10 @@ class Goal(enum.Enum):
     STARTED = "started"
     READY = "ready"
     RUNNING = "running"
+    HEALTHY = "healthy"
     DOWN = "down"
+    RELOADED = "reloaded"
+    GONE = "gone"
 
 
 class Asked(NamedTuple):
@@ -74,10 +77,12 @@ def judge(
             return _down(asked, state)
         case Goal.STARTED:
             return _started(asked, spec, state, now, signal_name)
-        case Goal.READY:
-            return _there(state, reached=is_ready(spec, state))
-        case Goal.RUNNING:
-            return _there(state, reached=state.phase is Phase.RUNNING)
+        case Goal.READY | Goal.RUNNING | Goal.HEALTHY:
+            return _there(state, reached=_is_there(asked.goal, spec, state))
+        case Goal.RELOADED:
+            return _reloaded(asked, state)
+        case Goal.GONE:  # told when it is removed
+            return OPEN
         case _:
             assert_never(asked.goal)
 
@@ -86,6 +91,21 @@ def _there(state: ServiceState, *, reached: bool) -> Verdict:
     if reached:
         return Verdict(True, state.phase.value)
     return Verdict(False, "failed") if state.phase is Phase.FAILED else OPEN
+
+
+def _is_there(goal: Goal, spec: ServiceSpec, state: ServiceState) -> bool:
+    """Tell whether a service is where it is awaited; without checks it is healthy when ready."""
+    if goal is Goal.RUNNING:
+        return state.phase is Phase.RUNNING
+    health = health_of(spec, state) if goal is Goal.HEALTHY else "none"
+    return health == "healthy" or (health == "none" and is_ready(spec, state))
+
+
+def _reloaded(asked: Asked, state: ServiceState) -> Verdict:
+    """Judge a reload by what ends it early; that it is done is told."""
+    if state.run != asked.run or state.phase is not Phase.RUNNING:
+        return Verdict(False, f"{state.phase.value} before it had reloaded")
+    return OPEN
 
 
 def _down(asked: Asked, state: ServiceState) -> Verdict:

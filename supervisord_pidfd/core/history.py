@@ -122,15 +122,14 @@ def _numbers_of(run: Run) -> bytes:
     kind, code, flags = _NO_STATUS, 0, 0
     if run.end is not None:
         flags = _FORCED if run.end.forced else 0
-        match run.end.status:
-            case Exited(number):
-                kind, code = _EXITED, number
-            case Signaled(number, core):
-                kind, code, flags = _SIGNALED, number, flags | (_CORE if core else 0)
-            case Unknown():
-                kind = _UNKNOWN
-            case None:
-                pass
+        status = run.end.status
+        if isinstance(status, Exited):
+            kind, code = _EXITED, status.code
+        elif isinstance(status, Signaled):
+            kind, code = _SIGNALED, status.signum
+            flags |= _CORE if status.core else 0
+        elif status is not None:
+            kind = _UNKNOWN
     return _PACKED.pack(
         run.run,
         run.attempt,

@@ -101,6 +101,10 @@ class ConfigRejected(NamedTuple):  # noqa: D101
     first: str
 
 
+class ConfigNeedsRestart(NamedTuple):  # noqa: D101
+    key: str
+
+
 class ConfigUnreadable(NamedTuple):  # noqa: D101
     service: str
     path: str
@@ -354,6 +358,7 @@ EVENTS: dict[type, Row] = {
     CallbackCrashed: Row("loop.callback_crashed", Level.ERROR),
     ConfigApplied: Row("config.applied", Level.INFO),
     ConfigRejected: Row("config.rejected", Level.ERROR),
+    ConfigNeedsRestart: Row("config.needs_restart", Level.WARNING),
     ConfigUnreadable: Row("config.unreadable", Level.WARNING),
     ControlUnavailable: Row("control.unavailable", Level.WARNING),
     ServiceWaiting: Row("service.waiting", Level.INFO),

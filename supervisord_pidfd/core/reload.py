@@ -141,16 +141,16 @@ def items_of(
 def digest_of(items: Iterable[PlanItem], new: Mapping[str, ServiceSpec]) -> str:
     """Name a plan in eight digits: the same services, the same actions, the same new specs.
 
-    A changed secret changes the digest though its value is not shown.
+    A changed secret changes the digest though its value is not shown; a line that moved does not.
     """
-    said = [
-        [item.action, item.service, _essence(new[item.service]) if item.service in new else None]
-        for item in items
-    ]
+    said = [[item.action, item.service, _content(item, new)] for item in items]
     return f"{binascii.crc32(json.dumps(said, default=str).encode()):08x}"
 
 
-def _essence(spec: ServiceSpec) -> Any:
+def _content(item: PlanItem, new: Mapping[str, ServiceSpec]) -> Any:
+    spec = new.get(item.service)
+    if spec is None:
+        return [[change.key, change.old, change.new] for change in item.changes]
     plain = dump(spec)
     return {name: value for name, value in plain.items() if name not in SILENT_FIELDS}
 

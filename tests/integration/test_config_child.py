@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisord_pidfd import __version__
 from supervisord_pidfd.config import child
 from supervisord_pidfd.config.child import (
     Loading,
@@ -26,7 +27,7 @@ from supervisord_pidfd.config.child import (
 )
 from supervisord_pidfd.config.host import Files, Found
 from supervisord_pidfd.core.spec import ServiceSpec, StartFault
-from supervisord_pidfd.errors import ConfigError
+from supervisord_pidfd.errors import ConfigError, OtherVersionError
 from tests.support.config import ROOT, request_for
 
 EXAMPLES = [ROOT / "config/quickstart.toml", *sorted((ROOT / "config/examples").glob("*.toml"))]
@@ -143,6 +144,31 @@ def test_an_answer_that_is_cut_short(file):
 def test_an_answer_of_another_version():
     with pytest.raises(ConfigError, match="pidfdctl reexec"):
         parse_reply(b'{"version": 2}')
+
+
+def test_an_answer_of_another_program():
+    with pytest.raises(OtherVersionError, match="pidfdctl reexec"):
+        parse_reply(b'{"version": 1, "program": "9.9.9"}')
+
+
+def test_the_version_on_disk_is_read_and_not_remembered(tmp_path):
+    assert child.installed_version() == __version__
+    (tmp_path / "__init__.py").write_text('"""A later one."""\n\n__version__ = "9.9.9"\n')
+    assert child.installed_version(str(tmp_path)) == "9.9.9"
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"version = 3", None])
+def test_files_that_do_not_tell_their_version_are_taken_for_this_one(tmp_path, text):
+    if text is not None:
+        (tmp_path / "__init__.py").write_bytes(text)
+
+    assert child.installed_version(str(tmp_path)) == __version__
+
+
+def test_a_child_of_files_of_another_version_reads_nothing(file, monkeypatch):
+    monkeypatch.setattr(child, "installed_version", lambda: "9.9.9")
+    with loading_of(request_for(file)) as loading, pytest.raises(OtherVersionError):
+        parse_reply(read_all(loading.fd))
 
 
 def test_a_child_that_is_killed_leaves_an_end_of_file(file):
@@ -281,6 +307,7 @@ def test_the_pass_in_the_process_of_the_test(file, collecting):
 
 LOADED_BY_A_PASS = """
 import sys
+from supervisord_pidfd import __version__
 from supervisord_pidfd.config import child
 request = child.Request(file=sys.argv[1], uid=0, pid1=False, start_dir="/")
 assert child._load(request)["count"] == 1

@@ -19,6 +19,7 @@ class Fleet:
         for name in names or ("web",):
             machine = Machine(web(**members)._replace(name=name))
             machine.name = name
+            machine.pending = None
             self.machines[name] = machine
         self.changes = Changes(self.loop, self.machines)
         self.said = []

@@ -324,3 +324,23 @@ def test_only_so_many_changes_are_kept_and_none_that_is_under_way(fleet):
     assert it.changes.find(waited.ident) is waited
     assert it.changes.find(last.ident) is last
     assert it.changes.find(2) is None
+
+
+def test_what_is_removed_is_down(fleet):
+    it = fleet()
+    it.start("web")
+    it.up()
+    change = it.stop("web")
+    it.machines.pop("web")
+    it.changes.removed("web")
+
+    assert said(change) == [("web", True, "removed")]
+
+
+def test_what_is_noted_is_told_to_those_who_wait_later(fleet):
+    it = fleet()
+    change = it.changes.begin("apply", {})
+    it.changes.note(change, "web", "updated", ok=True)
+    it.wait(change)
+
+    assert it.said == [("web", True, "updated"), "over"]

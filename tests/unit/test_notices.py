@@ -34,6 +34,7 @@ loop.lagged W               lag_s
 loop.callback_crashed E     where error
 config.applied I            generation digest added removed restarted updated by took_s
 config.rejected E           errors warnings first
+config.needs_restart W      key
 config.unreadable W         service path error
 control.unavailable W       path error
 service.waiting I           on condition

@@ -1,0 +1,84 @@
+"""What another [supervisor], [metrics] and [web] change, and what of it has to wait.
+
+Most settings take effect with `apply`. What the daemon has built itself upon (its places, how it
+sees exits) stays as it was until the daemon is started again, and is said to.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from supervisord_pidfd.core.reload import KeyChange, PlanItem
+from supervisord_pidfd.core.spec import MetricsSpec, SupervisorSpec
+
+DAEMON = ":supervisor"
+"""What stands for the daemon itself in a plan; no service can have this name."""
+
+_KEYS = {
+    "read_uids": "supervisor.read_users",
+    "read_gids": "supervisor.read_groups",
+    "log_level": "supervisor.log.level",
+    "log_format": "supervisor.log.format",
+}
+_METRICS_KEYS = {"user": "web.user"}
+_NOT_SHOWN = frozenset({"identity", "written", "origin"})
+"""Members that follow from others or from the host."""
+
+NEEDS_NEW_DAEMON = frozenset({"socket", "runtime_dir", "reaper", "subreaper", "log_format"})
+"""Members of `SupervisorSpec` that the daemon reads once, when it starts."""
+
+
+def settings_item(old: SupervisorSpec, new: SupervisorSpec) -> PlanItem | None:
+    """Tell what changes beside the services; None if nothing does."""
+    changes = (*_supervisor(old, new), *_groups(old, new), *_metrics(old.metrics, new.metrics))
+    return PlanItem("update", DAEMON, changes) if changes else None
+
+
+def waiting_keys(running: SupervisorSpec, new: SupervisorSpec) -> tuple[str, ...]:
+    """Name the keys that take effect when the daemon is started again.
+
+    Args:
+        running: What the daemon was started with.
+        new: What the file says.
+    """
+    return tuple(
+        _key(name)
+        for name in SupervisorSpec._fields
+        if name in NEEDS_NEW_DAEMON and getattr(running, name) != getattr(new, name)
+    )
+
+
+def _key(name: str) -> str:
+    return _KEYS.get(name, f"supervisor.{name}")
+
+
+def _supervisor(old: SupervisorSpec, new: SupervisorSpec) -> Iterator[KeyChange]:
+    for name, before, after in zip(SupervisorSpec._fields, old, new, strict=True):
+        if before != after and name not in _NOT_SHOWN | {"groups", "metrics"}:
+            yield _change(_key(name), before, after)
+
+
+def _metrics(old: MetricsSpec, new: MetricsSpec) -> Iterator[KeyChange]:
+    for name, before, after in zip(MetricsSpec._fields, old, new, strict=True):
+        if before != after and name not in _NOT_SHOWN:
+            yield _change(_METRICS_KEYS.get(name, f"metrics.{name}"), before, after)
+
+
+def _groups(old: SupervisorSpec, new: SupervisorSpec) -> Iterator[KeyChange]:
+    before = {group.name: group for group in old.groups}
+    after = {group.name: group for group in new.groups}
+    for name in {**after, **before}:
+        if before.get(name) != after.get(name):
+            said = [
+                None if one is None else list(one.members)
+                for one in (before.get(name), after.get(name))
+            ]
+            yield _change(f"group.{name}", *said)
+
+
+def _change(key: str, before: Any, after: Any) -> KeyChange:
+    return KeyChange(key, _text(before), _text(after), None, None)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else json.dumps(value)

@@ -1,0 +1,79 @@
+"""What a plan says of the daemon's own settings."""
+
+from supervisord_pidfd.core.reload import KeyChange, digest_of
+from supervisord_pidfd.core.settings import DAEMON, settings_item, waiting_keys
+from supervisord_pidfd.core.spec import GroupSpec, Identity, MetricsSpec, SupervisorSpec
+
+PLAIN = SupervisorSpec()
+
+
+def keys(old, new):
+    item = settings_item(old, new)
+    assert (item.action, item.service) == ("update", DAEMON)
+    return {change.key: (change.old, change.new) for change in item.changes}
+
+
+def test_the_same_settings_are_no_item():
+    assert settings_item(PLAIN, SupervisorSpec()) is None
+
+
+def test_each_changed_key_is_named_with_both_values():
+    new = PLAIN._replace(start_concurrency=4, log_level="debug", read_uids=(7,), socket="/x")
+
+    assert keys(PLAIN, new) == {
+        "supervisor.start_concurrency": ("0", "4"),
+        "supervisor.log.level": ('"info"', '"debug"'),
+        "supervisor.read_users": ("[]", "[7]"),
+        "supervisor.socket": (None, '"/x"'),
+    }
+
+
+def test_what_follows_from_the_host_is_no_key():
+    new = PLAIN._replace(metrics=MetricsSpec(identity=Identity(7, 7)))
+
+    assert settings_item(PLAIN, new) is None
+
+
+def test_metrics_and_the_gateways_user_are_named_as_in_the_file():
+    new = PLAIN._replace(metrics=MetricsSpec(listen=("127.0.0.1:9877",), user="web"))
+
+    assert keys(PLAIN, new) == {
+        "metrics.listen": ("[]", '["127.0.0.1:9877"]'),
+        "web.user": (None, '"web"'),
+    }
+
+
+def test_groups_come_change_and_go():
+    old = PLAIN._replace(groups=(GroupSpec("a", ("x",)), GroupSpec("b"), GroupSpec("same")))
+    new = PLAIN._replace(groups=(GroupSpec("same"), GroupSpec("a", ("x", "y")), GroupSpec("c")))
+
+    assert keys(old, new) == {
+        "group.a": ('["x"]', '["x", "y"]'),
+        "group.b": ("[]", None),
+        "group.c": (None, "[]"),
+    }
+
+
+def test_what_the_daemon_reads_once_waits_until_it_is_started_again():
+    new = PLAIN._replace(socket="/x", reaper="sigchld", log_format="json", history_size=3)
+
+    assert waiting_keys(PLAIN, new) == (
+        "supervisor.socket",
+        "supervisor.reaper",
+        "supervisor.log.format",
+    )
+    assert waiting_keys(new, new) == ()
+
+
+def test_settings_are_part_of_what_a_digest_names():
+    def digest(**changes):
+        return digest_of([settings_item(PLAIN, PLAIN._replace(**changes))], {})
+
+    assert digest(history_size=3) == digest(history_size=3)
+    assert digest(history_size=3) != digest(history_size=4)
+
+
+def test_a_change_of_settings_has_no_line():
+    (change,) = settings_item(PLAIN, PLAIN._replace(history_size=3)).changes
+
+    assert change == KeyChange("supervisor.history_size", "100", "3", None, None)
