@@ -61,7 +61,7 @@ unit: $(DEV)                ## the tests without a system call
 # -- tests ----------------------------------------------------------------------------------------
 
 .PHONY: test tests again fallback system user cover
-test: lint types layers tests again   ## everything: checks, all tests, then again without pidfds and as nobody
+test: lint types layers tests again   ## everything: checks, all tests, then again without pidfds and as an ordinary user
 
 # Side by side, each told as a whole when it is done: most of their time is waiting.
 again: $(DEV)
@@ -79,11 +79,11 @@ system: $(DEV)              ## the installed daemon as a process
 
 user: $(DEV)                ## the system tests as an ordinary user, when we are root
 	@if [ "$$(id -u)" != 0 ]; then echo "user: we are an ordinary user already"; \
-	elif ! setpriv --reuid 65534 --regid 65534 --clear-groups test -r pyproject.toml -a -x $(PY); \
-	then echo "user: left out, uid 65534 cannot read $(CURDIR)"; \
-	else home=$$(mktemp -d); chown 65534:65534 "$$home"; trap 'rm -rf "$$home"' EXIT; \
+	elif ! setpriv --reuid 65533 --regid 65533 --clear-groups test -r pyproject.toml -a -x $(PY); \
+	then echo "user: left out, uid 65533 cannot read $(CURDIR)"; \
+	else home=$$(mktemp -d); chown 65533:65533 "$$home"; trap 'rm -rf "$$home"' EXIT; \
 	  HOME=$$home TMPDIR=$$home HYPOTHESIS_STORAGE_DIRECTORY=$$home PYTHONDONTWRITEBYTECODE=1 \
-	  setpriv --reuid 65534 --regid 65534 --clear-groups $(PYTEST) -p no:cacheprovider tests/system; fi
+	  setpriv --reuid 65533 --regid 65533 --clear-groups $(PYTEST) -p no:cacheprovider tests/system; fi
 
 cover: $(DEV)               ## branch coverage; core/ must have all of it
 	$(PYTEST) --cov --cov-report= --ignore=tests/system tests
