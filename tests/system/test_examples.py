@@ -1,0 +1,34 @@
+"""The examples do what their comments say."""
+
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "config/examples"
+
+
+def when(daemon, event, service):
+    """Return which of the events so far was the first of this kind about a service."""
+    return next(
+        index
+        for index, told in enumerate(daemon.events)
+        if (told["event"], told.get("service")) == (event, service)
+    )
+
+
+def test_services_of_the_example_start_in_order_and_stop_in_reverse(daemon):
+    daemon.start((EXAMPLES / "dependencies.toml").read_text())
+    for name in ("metrics", "worker@0", "worker@1", "web"):
+        daemon.wait_for("service.ready", service=name)
+    ready = {name: when(daemon, "service.ready", name) for name in ("db", "cache")}
+    migrated = when(daemon, "service.exited", "migrate")
+    spawned = {
+        name: when(daemon, "service.spawned", name)
+        for name in ("migrate", "web", "metrics", "worker@0", "worker@1")
+    }
+
+    assert ready["db"] < spawned["migrate"] < migrated < spawned["web"]
+    assert ready["cache"] < min(spawned["web"], spawned["metrics"])
+    assert spawned["web"] < min(spawned["worker@0"], spawned["worker@1"])
+    assert daemon.stop() == 0
+    stopped = {n: when(daemon, "service.stopped", n) for n in ("worker@0", "web", "metrics", "db")}
+    assert stopped["worker@0"] < stopped["web"] < stopped["db"]
+    assert stopped["metrics"] < stopped["db"]
