@@ -50,7 +50,7 @@ from supervisord_pidfd.loop import Loop, Priority
 
 CONVERSATIONS = 64
 PER_UID = 16
-ACCEPTS_A_TURN = 4
+ACCEPTS_A_TURN = 8
 TURN_S = 0.0005
 """Seconds of a turn given to clients; a single step may take a little longer."""
 

@@ -45,7 +45,7 @@ from supervisord_pidfd.errors import StartupError
 from supervisord_pidfd.garbage import Garbage
 from supervisord_pidfd.hands import Hands
 from supervisord_pidfd.internals import Internals
-from supervisord_pidfd.listening import FOR_ALL, FOR_US, Listener
+from supervisord_pidfd.listening import Listener, mode_of
 from supervisord_pidfd.loop import Loop, Priority
 from supervisord_pidfd.options import RunOptions
 from supervisord_pidfd.orphans import Orphans
@@ -363,7 +363,7 @@ class Daemon:
         else:
             return
         try:
-            self._listener = Listener(path, _mode(spec))
+            self._listener = Listener(path, mode_of(spec))
         except OSError as error:
             self._tell(ControlUnavailable(path, _errno_name(error)))
 
@@ -582,10 +582,6 @@ class Daemon:
         if self._internals is None or self._internals.logger_is_gone:
             self._loop.stop()
         return False
-
-
-def _mode(spec: SupervisorSpec) -> int:
-    return FOR_ALL if spec.read_uids or spec.read_gids else FOR_US
 
 
 def _optional(features: sysabi.Features) -> tuple[str, ...]:

@@ -12,7 +12,9 @@ import stat
 from supervisord_pidfd.core.spec import SupervisorSpec
 from supervisord_pidfd.errors import StartupError
 
-BACKLOG = 128
+BACKLOG = 4096
+"""Who connects beyond it is refused at once; the kernel bounds it by net.core.somaxconn."""
+
 FOR_US, FOR_ALL = 0o600, 0o666
 """Modes: whether others may connect. What they may do is decided by who they are."""
 
@@ -33,6 +35,7 @@ class Listener:
             OSError: It cannot be made there.
         """
         self.path = path
+        self._mode = mode
         _take_over(path)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         umask = os.umask(0)
@@ -50,7 +53,8 @@ class Listener:
 
     def let_connect(self, mode: int) -> None:
         """Change who may connect, if the path still leads to this socket."""
-        if self.is_in_place:
+        if mode != self._mode and self.is_in_place:
+            self._mode = mode
             with contextlib.suppress(OSError):
                 os.chmod(self.path, mode)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from supervisord_pidfd import configuring
 from supervisord_pidfd.answers import Answers
 from supervisord_pidfd.changes import Changes
-from supervisord_pidfd.commands import bind
+from supervisord_pidfd.commands import Access, bind
 from supervisord_pidfd.configuring import Configuring, GoingOver
 from supervisord_pidfd.control import ControlServer, Outward
 from supervisord_pidfd.core import naming
@@ -21,7 +21,7 @@ from supervisord_pidfd.core.reload import PlanItem
 from supervisord_pidfd.deployment import Deployment
 from supervisord_pidfd.explain import Applied, Need, Subject
 from supervisord_pidfd.hands import Hands
-from supervisord_pidfd.listening import Listener
+from supervisord_pidfd.listening import Listener, mode_of
 from supervisord_pidfd.operations import Operations
 from supervisord_pidfd.operations import Sources as OperationsSources
 from supervisord_pidfd.publisher import Publisher
@@ -114,6 +114,15 @@ class Panel:
         outward = Outward(publisher.tell, publisher.tally, crashed)
         server = ControlServer(loop, listener.socket, self._handlers, outward, description)
         self._server = server
+        self._admit()
+
+    def _admit(self) -> None:
+        """Let those in whom the configuration names."""
+        spec = self._supervisor.spec
+        if self._server is not None and self._listener is not None:
+            readers = frozenset(spec.read_uids), frozenset(spec.read_gids)
+            self._server.access = Access(os.geteuid(), *readers)
+            self._listener.let_connect(mode_of(spec))
 
     def work(self) -> bool:
         """Do a turn's share for clients; return whether there is more."""
@@ -161,6 +170,7 @@ class Panel:
     def applied(self, items: Iterable[PlanItem], by: str) -> None:
         """Take note of another configuration, and of what it changed."""
         self._groups = None
+        self._admit()
         self._history.resize(self._supervisor.spec.history_size)
         wall = self._loop.clock.wall()
         for item in items:
