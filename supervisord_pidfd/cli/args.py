@@ -46,6 +46,8 @@ class Words(NamedTuple):
     @property
     def what(self) -> str:
         """Say what was to be done, as errors do: `start 'web', 'db'`."""
+        if self.has("reopen"):
+            return "reopen the log files"
         if self.names == [EVERYTHING]:
             return self.verb.doing.format("all services")
         if not self.operands or "{}" not in self.verb.doing:

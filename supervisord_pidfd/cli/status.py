@@ -241,7 +241,7 @@ def _long(session: Session, service: Record) -> list[str]:
 
 
 def _member(key: str, value: Any, now: float) -> list[str]:  # noqa: PLR0911 - by kind
-    if value is None or value == []:
+    if value is None or value in ("", []):
         return ["-"]
     if key == "checks":
         return [_check(check, now) for check in value]
