@@ -278,7 +278,7 @@ class Daemon:
             host.UMASK,
             vfork_works(),
         )
-        hands = Hands(self._loop, self._reaper, self._orphans, base, host.resident_bytes())
+        hands = Hands(self._loop, self._reaper, self._orphans, base)
         asker = Asker(self._loop)
         outside = self._outside()._replace(companions_of=self._attendance(hands, asker).of)
         supervisor = Supervisor(hands, outside, spec, pid1=self._pid1)

@@ -15,4 +15,3 @@ class Hands(NamedTuple):
     reaper: Reaper
     orphans: Orphans
     host: Host
-    own_rss: int = 0

@@ -105,15 +105,6 @@ def raise_file_limit() -> Files:
     return Files(soft, hard)
 
 
-def resident_bytes() -> int:
-    """Return our resident size; 0 where /proc is not there to tell."""
-    try:
-        with open("/proc/self/statm", "rb") as statm:
-            return int(statm.read().split()[1]) * resource.getpagesize()
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
 def say(text: str) -> None:
     """Write to standard error, which is only done while nothing is supervised."""
     with contextlib.suppress(OSError):

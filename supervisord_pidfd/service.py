@@ -47,6 +47,7 @@ from supervisord_pidfd.loop import Priority
 from supervisord_pidfd.process import Launched, Provision, Recipe, SpawnError, read_report
 from supervisord_pidfd.reaper import Child
 from supervisord_pidfd.signals import name_of
+from supervisord_pidfd.sysabi import peak_rss_bytes
 
 if TYPE_CHECKING:
     from supervisord_pidfd.core.health import CheckRecord
@@ -387,7 +388,7 @@ class Service:
         launched = ahead.outcome
         executed = launched.report is None
         self._child = self._hands.reaper.watch(
-            launched.pid, self._ended, leads_group=executed, floor_rss=self._hands.own_rss
+            launched.pid, self._ended, leads_group=executed, floor_rss=peak_rss_bytes()
         )
         self._child.leftover_signal = self._leftover_signal()
         self.started_wall = self._hands.loop.clock.wall()

@@ -451,6 +451,14 @@ def watch_clock(fd: int) -> None:
         raise _error(_errno())
 
 
+def peak_rss_bytes() -> int:
+    """Return this process's highest resident memory: the floor of what a child's mark can be.
+
+    A child that we spawn inherits our mark through its exec. Source: getrusage(2).
+    """
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 _NO_CLOSE_RANGE = frozenset({errno.ENOSYS, errno.EPERM, errno.EACCES})
 _HIGHEST_TRIED = 65536
 

@@ -468,3 +468,14 @@ def test_usage_of_an_ended_run_is_told(daemon, reaper_mode):
     assert ended["user_cpu_s"] + ended["system_cpu_s"] >= 0.05
     assert ended["max_rss_bytes"] > 64 << 20
     assert ended["lasted_s"] > 0
+
+
+def test_a_small_program_has_no_memory_of_the_daemons(daemon):
+    """Its mark crosses the exec: what is not above the daemon's own is not the program's."""
+    daemon.start(
+        '[service.a]\ncommand = "true"\nrestart = "always"\nbackoff.delay = 0\n'
+        "start_limit.burst = 20\n"
+    )
+    daemon.wait_for("service.gave_up", "a", timeout=20)
+
+    assert {told["max_rss_bytes"] for told in daemon.told("service.exited", "a")} == {None}
