@@ -69,7 +69,8 @@ class Edges:
         self._members = {group.name: group.members for group in self.group_specs}
         for name in services:  # a group of its own, for each service that is in none
             alone = tuple(c for c in self._copies[name] if c not in self.groups)
-            self._members.setdefault(name, alone)
+            if alone:
+                self._members.setdefault(name, alone)
         self._count = 0
         self._after = self._reversed()
         self._ties = {name: self._own(name, service) for name, service in services.items()}

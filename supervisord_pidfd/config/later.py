@@ -3,7 +3,7 @@
 There are two kinds. `KEYS` are not read at all: who builds one removes it here, and gives it its
 field in `model.py` and its row in `core/spec.py`. `WAITING` are read, checked and part of the
 spec, but nothing on this version acts on them, so a file that has one is refused all the same:
-who brings the behaviour removes the line, and nothing else. Tests of the reading alone pass
+who brings the behaviour removes the line and runs `make docs`. Tests of the reading alone pass
 `Request(all_keys=True)`, which lets them through.
 
 `*` stands for any name; `[defaults]` follows `service.*`. `KEY=WORD` is that value of the key

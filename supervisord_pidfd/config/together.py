@@ -56,8 +56,10 @@ class Together(NamedTuple):
                 self._missing(here, f"health.{name}: has none of {', '.join(CHECK_KINDS)}")
             elif "http" not in kinds:
                 for key in _written(check, _OF_HTTP):
-                    message = f"health.{name}.{key}: only with http"
-                    self._conflict((*here, key), message)
+                    self._conflict((*here, key), f"health.{name}.{key}: only with http")
+            if kinds == ["watchdog"] and check.period is not None:
+                message = f"health.{name}.period: not with watchdog, which is one itself"
+                self._conflict((*here, "period"), message)
 
     def _schedule(self, path: Path, table: "tables.Schedule", kind: str | None) -> None:
         if kind != "oneshot":

@@ -2,6 +2,7 @@
 
 import pytest
 
+from supervisord_pidfd.config import model, tables
 from supervisord_pidfd.config.problems import render
 from supervisord_pidfd.core.spec import (
     CheckAction,
@@ -190,6 +191,7 @@ def test_an_unknown_reader_is_a_warning(tmp_path):
         ("requires = ['db:soon']", 13, "bad-value", "requires: must wait for one of started"),
         ("part_of = ['db:ready']", 12, "bad-value", "part_of: takes no condition: 'db:ready'"),
         ("wants = ['bd']", 10, "no-such-service", "wants: no service 'bd'"),
+        ("before = ['@db']", 11, "no-such-service", "before: no group '@db'"),
         ("before = ['@bakc']", 11, "no-such-service", "before: no group '@bakc'"),
         ("ready.tcp = 'x'", 13, "bad-value", "ready.tcp: not an address to connect to: 'x'"),
         ("ready.http = 'ftp://x'", 14, "bad-value", "ready.http: not an http or https URL"),
@@ -255,6 +257,8 @@ def test_a_slip_in_a_reference_gets_a_suggestion(tmp_path):
          (1, "missing-key", "health.a: has none of tcp, http, exec, watchdog, memory")),
         ("health.a = { tcp = 'h:1', verify = true }",
          (36, "conflict", "health.a.verify: only with http")),
+        ("health.a = { watchdog = 5, period = 1 }",
+         (37, "conflict", "health.a.period: not with watchdog, which is one itself")),
         ("type = 'oneshot'\nhealth.a.tcp = 'h:1'",
          (1, "conflict", "health: not with type oneshot, which is over when it is ready")),
         ("reload = { signal = 'HUP', command = 'sh' }",
@@ -319,3 +323,41 @@ def test_a_key_of_the_daemon_is_refused(tmp_path, line, expected):
 
     assert (problem.column, problem.code) == expected[:2]
     assert problem.message.startswith(expected[2])
+
+
+INNER = {
+    "backoff": tables.Backoff, "start_limit": tables.StartLimit, "ready": tables.Ready,
+    "health.a": tables.HealthCheck, "hooks": tables.Hooks, "reload": tables.Reload,
+    "schedule": tables.Schedule, "fdstore": tables.FdStore, "stop": tables.Stop,
+    "log": tables.Log, "scheduling": tables.Scheduling, "sandbox": tables.Sandbox,
+}  # fmt: skip
+KEYS = [
+    *(f"service.web.{key}" for key in model.Service.model_fields if key != "command"),
+    *(f"service.web.{path}.{key}" for path, kind in INNER.items() for key in kind.model_fields),
+    *(
+        f"{section}.{key}"
+        for section, name in model.SECTIONS.items()
+        for key in model.table(name).model_fields
+    ),
+    *(f"group.g.{key}" for key in tables.Group.model_fields),
+]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_no_key_takes_a_date_or_a_list_of_tables(tmp_path, key):
+    for value in ("1979-05-27", "[{ x = 1 }]"):
+        text = f"service.web.command = '/bin/sh'\n{key} = {value}\n"
+        found = [p for p in load_text(tmp_path, text, all_keys=True).problems if p.line == 2]
+
+        assert [p.code for p in found if p.key.startswith(key)] in (["bad-type"], ["bad-value"])
+
+
+@pytest.mark.parametrize("key", INNER)
+def test_an_unknown_key_in_a_table_gets_a_suggestion(tmp_path, key):
+    slip = f"{next(iter(INNER[key].model_fields))}x"
+    kind = "oneshot" if key == "schedule" else "simple"
+    reply = load_text(tmp_path, f"{WEB}type = '{kind}'\n{key}.{slip} = 1", all_keys=True)
+
+    assert [(p.code, p.line, p.hint) for p in reply.problems] == [
+        ("unknown-key", 4, f"did you mean '{key}.{slip[:-1]}'?")
+    ]
