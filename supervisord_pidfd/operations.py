@@ -1,24 +1,19 @@
-"""What clients ask of services: start, stop, restart, reset, wait; explain, history, show.
+"""What clients ask of services: start, stop, restart, reset, wait.
 
 All names of a call are looked up, and everything that can be refused is refused, before anything
 is done. The answer of a call that waits comes when its change is over, from the loop.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple, Protocol
 
 from supervisord_pidfd.answers import SHUTTING_DOWN, Answers, given, refuse
-from supervisord_pidfd.changes import Changes, Outcome
-from supervisord_pidfd.clock import rfc3339
+from supervisord_pidfd.changes import Outcome
 from supervisord_pidfd.commands import Call
 from supervisord_pidfd.core.events import ResetRequested
 from supervisord_pidfd.core.exitstatus import Cause
 from supervisord_pidfd.core.goals import Asked, Goal, ask_restart, ask_start
-from supervisord_pidfd.core.history import History, Run
-from supervisord_pidfd.core.showing import toml_of
-from supervisord_pidfd.explain import Subject, explain
 from supervisord_pidfd.loop import Loop
-from supervisord_pidfd.records import exit_record
 from supervisord_pidfd.service import Service
 from supervisord_pidfd.trials import Failures, Trials, refusal
 
@@ -73,30 +68,23 @@ class Fleet(Protocol):
 class Sources(NamedTuple):
     """Hold what the methods need.
 
-    `resolve` turns names as typed into full names, or raises as `naming.expand` does. `subject`
-    gathers what is known of a service, `record` describes it as `Status` does, `catch_up`
-    publishes what was told so far, `trials` runs what may say no.
+    `answers` are what all methods have in common, `trials` runs what may say no.
     """
 
     loop: Loop
     fleet: Fleet
-    changes: Changes
-    history: History
-    resolve: Callable[[Iterable[str]], tuple[str, ...]]
-    subject: Callable[[Service], Subject]
-    record: Callable[[Service], dict[str, Any]]
-    catch_up: Callable[[], object]
+    answers: Answers
     trials: Trials
 
 
 class Operations:
-    """Answer the methods that act on services or explain them."""
+    """Answer the methods that act on services."""
 
     def __init__(self, sources: Sources) -> None:
         self._fleet = sources.fleet
-        self._changes = sources.changes
+        self._changes = sources.answers.changes
         self._sources = sources
-        self._answers = Answers(sources.fleet.services, sources.changes, sources.resolve)
+        self._answers = sources.answers
 
     # -- changing ---------------------------------------------------------------------------------
 
@@ -196,49 +184,6 @@ class Operations:
         self._fleet.restart_names({name: None}, by, Cause.OPERATOR)  # the others are up meanwhile
         return asked
 
-    # -- looking ----------------------------------------------------------------------------------
-
-    def explain(self, call: Call) -> None:
-        """Say why a service is in its phase."""
-        service = self._answers.one(call)
-        if service is None:
-            return
-        self._sources.catch_up()
-        said = explain(self._sources.subject(service))
-        facts = [{**fact._asdict(), "at": _stamp(fact.at)} for fact in said.facts]
-        call.reply(
-            {
-                "service": self._sources.record(service),
-                "summary": said.summary,
-                "facts": facts,
-                "last_lines": [],
-                "try": list(said.tries),
-            }
-        )
-
-    def history(self, call: Call) -> None:
-        """Give the last runs of a service, the newest first."""
-        service = self._answers.one(call)
-        if service is None:
-            return
-        self._sources.catch_up()
-        runs = reversed(self._sources.history.runs(service.name))
-        last = call.parameters["last"]
-        wanted = [run_record(run) for run in runs]
-        call.reply({"runs": wanted if last is None else wanted[:last]})
-
-    def show(self, call: Call) -> None:
-        """Give the effective configuration of a service, or of all its instances."""
-        names = self._answers.named(call, [call.parameters["name"]])
-        if names is None:
-            return
-        origin, hide = bool(call.parameters["origin"]), not call.peer.full
-        tables = [
-            toml_of(service.spec, origin=origin, hide_environment=hide)
-            for _, service in self._each(names)
-        ]
-        call.reply({"toml": "\n".join(tables)})
-
     # -- helpers ----------------------------------------------------------------------------------
 
     @property
@@ -253,26 +198,3 @@ class Operations:
         if self._fleet.stopping:
             refuse(call, "shutting_down", SHUTTING_DOWN)
         return self._fleet.stopping
-
-
-def run_record(run: Run) -> dict[str, Any]:
-    """Describe a run as plain data."""
-    return {
-        "run": run.run,
-        "pid": run.pid,
-        "started_at": _stamp(run.started_at),
-        "ready_at": _stamp(run.ready_at),
-        "ended_at": _stamp(run.ended_at),
-        "lasted_s": run.lasted_s,
-        "exit": None if run.end is None else exit_record(run.end),
-        "next": run.next,
-        "delay_s": run.delay_s,
-        "max_rss_bytes": run.max_rss_bytes,
-        "user_cpu_s": run.user_cpu_s,
-        "system_cpu_s": run.system_cpu_s,
-        "last_lines": [],
-    }
-
-
-def _stamp(wall: float | None) -> str | None:
-    return None if wall is None else rfc3339(wall)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from supervisord_pidfd import configuring
+from supervisord_pidfd.accounts import Accounts
+from supervisord_pidfd.accounts import Sources as AccountsSources
 from supervisord_pidfd.answers import Answers
 from supervisord_pidfd.changes import Changes
 from supervisord_pidfd.commands import Access, bind
@@ -82,18 +84,16 @@ class Panel:
             )
         )
         self._handlers = bind(
-            Operations(
-                OperationsSources(
-                    loop=loop,
-                    fleet=supervisor,
-                    changes=self._changes,
-                    history=self._history,
-                    resolve=self._resolve,
-                    subject=self._subject,
-                    record=self.records.service,
-                    catch_up=publisher.publish,
-                    trials=self._trials,
-                )
+            Operations(OperationsSources(loop, supervisor, answers, self._trials)),
+            Accounts(
+                AccountsSources(
+                    supervisor.services,
+                    self._history,
+                    self._subject,
+                    self.records.service,
+                    publisher.publish,
+                ),
+                answers,
             ),
             Reloads(loop, supervisor, answers, self._trials),
             Deployment(self.configuring, answers),

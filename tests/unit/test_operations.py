@@ -4,6 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from supervisord_pidfd.accounts import Accounts, run_record
+from supervisord_pidfd.accounts import Sources as KnownFrom
+from supervisord_pidfd.answers import Answers
 from supervisord_pidfd.commands import INTERFACE
 from supervisord_pidfd.core.events import (
     DeadlinePassed,
@@ -15,10 +18,10 @@ from supervisord_pidfd.core.events import (
 from supervisord_pidfd.core.exitstatus import Cause, Exited, Usage
 from supervisord_pidfd.core.history import Run
 from supervisord_pidfd.core.lifecycle import End
-from supervisord_pidfd.core.naming import NoSuchNameError
+from supervisord_pidfd.core.naming import NoSuchNameError, TooManyGlobsError
 from supervisord_pidfd.core.spec import ReadyKind, ReadySpec
 from supervisord_pidfd.explain import Subject
-from supervisord_pidfd.operations import Operations, Sources, run_record
+from supervisord_pidfd.operations import Operations, Sources
 from tests.support.fleet import Fleet
 
 GONE = ProcessExited(Exited(0), Usage())
@@ -63,21 +66,19 @@ class Bench:
         self.it = Fleet(*names, **members)
         self.services = self.it.machines
         self.stopping = False
-        sources = Sources(
-            self.it.loop,
-            self,
-            self.it.changes,
+        answers = Answers(self.services, self.it.changes, self.resolve)
+        self.operations = Operations(Sources(self.it.loop, self, answers, self))
+        known = KnownFrom(
+            self.services,
             SimpleNamespace(runs=lambda _name: self.runs),
-            self.resolve,
             lambda service: Subject(service.spec, service.state, self.it.clock.now(), 5000.0),
             lambda service: {"name": service.name},
             lambda: None,
-            self,
         )
+        self.accounts = Accounts(known, answers)
         self.runs = ()
         self.failures = {}
         self.tried = []
-        self.operations = Operations(sources)
 
     def run(self, candidates, done):
         """Be the trials: what the checks say is set beforehand."""
@@ -112,7 +113,8 @@ class Bench:
 
     def call(self, method, *, more=False, full=True, **parameters):
         call = FakeCall(parameters, more=more, full=full)
-        getattr(self.operations, method)(call)
+        owner = self.operations if hasattr(self.operations, method) else self.accounts
+        getattr(owner, method)(call)
         return call
 
 
@@ -296,3 +298,49 @@ def test_show_hides_the_environment_from_readers(bench):
 
     assert "hunter2" in it.call("show", name="web").answers[0][1]["toml"]
     assert "hunter2" not in it.call("show", name="web", full=False).answers[0][1]["toml"]
+
+
+def test_the_checks_of_what_runs_come_before_a_restart(bench):
+    it = bench("web", "db")
+    it.call("start", names=["web"], wait=False)
+    it.it.up("web")
+    it.failures = {"web": "code 1"}
+    name, said = it.call("restart", names=["web", "db"]).answers[0]
+
+    assert (name, said["reason"]) == (f"{INTERFACE}.Refused", "reload_check_failed")
+    assert it.tried == ["web"]
+    assert it.services["web"].state.run == 1
+
+
+def test_a_daemon_that_shuts_down_meanwhile_restarts_nothing(bench):
+    it = bench()
+    it.run = lambda _candidates, done: setattr(it, "stopping", True) or done({})
+
+    assert it.call("restart", names=["web"]).answers[0][1]["reason"] == "shutting_down"
+
+
+@pytest.mark.parametrize("method", ["start", "stop", "restart", "reset", "wait"])
+def test_too_many_globs_are_no_names(bench, method):
+    it = bench()
+
+    def resolve(_names):
+        raise TooManyGlobsError
+
+    it.operations._answers._resolve = resolve
+    assert it.call(method, names=["*"] * 99).answers[0][1] == {"parameter": "names"}
+
+
+@pytest.mark.parametrize("method", ["explain", "history"])
+def test_a_name_of_several_services_is_none_for_what_tells_of_one(bench, method):
+    it = bench("w@0", "w@1")
+    it.operations._answers._resolve = lambda _names: ("w@0", "w@1")
+
+    name, said = it.call(method, name="w").answers[0]
+    assert (name, said) == (f"{INTERFACE}.NoSuchService", {"name": "w", "suggestion": "w@0"})
+
+
+@pytest.mark.parametrize("method", ["explain", "history", "show"])
+def test_an_unknown_name_has_no_account(bench, method):
+    name, said = bench().call(method, name="wb").answers[0]
+
+    assert (name, said["suggestion"]) == (f"{INTERFACE}.NoSuchService", "web")
