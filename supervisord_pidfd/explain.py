@@ -12,6 +12,7 @@ from supervisord_pidfd.core.history import Run
 from supervisord_pidfd.core.lifecycle import Phase, ServiceState, Wanted, is_ready
 from supervisord_pidfd.core.reload import Line, lines_of
 from supervisord_pidfd.core.spec import (
+    Hook,
     LimitAction,
     ReadyKind,
     RestartPolicy,
@@ -98,18 +99,32 @@ def _waiting(subject: Subject) -> str:
     return f"is waiting: needs {needs}" if needs else "is waiting to start"
 
 
+_LIMITS = {
+    "start_concurrency": "a free place (supervisor.start_concurrency)",
+    "stop": "the end of a stop that is under way",
+}
+"""What a start waits for beside services and groups, as `Held` names it."""
+
+
 def _need(need: Need) -> str:
-    if need.on == "start_concurrency":
-        return "a free place (supervisor.start_concurrency)"
+    if need.on in _LIMITS and need.condition is None:
+        return _LIMITS[need.on]
     return f"{need.on} ({need.phase})" if need.phase else need.on
 
 
 def _starting(subject: Subject) -> str:
     state = subject.state
-    waits = f"is starting: waiting for {_awaited(subject.spec)}"
+    awaited = _hook(state.hook) if state.hook is not None else _awaited(subject.spec)
+    waits = f"is starting: waiting for {awaited}"
     if math.isfinite(state.start_by):
         waits += f"; times out in {length(max(0.0, state.start_by - subject.now))}"
     return waits
+
+
+def _hook(hook: Hook) -> str:
+    """Name the key of a command that is under way."""
+    keys = {Hook.STOP: "stop.command", Hook.RELOAD: "reload.command"}
+    return f"{keys.get(hook, f'hooks.{hook.value}')} to end"
 
 
 def _awaited(spec: ServiceSpec) -> str:
@@ -139,6 +154,8 @@ def _stopping(subject: Subject) -> str:
         text = "is stopping: its main process has ended, others of it live"
     else:
         text = f"is stopping, as asked by {by_whom(state.stop_by)}"
+    if state.hook is not None:
+        text += f"; waiting for {_hook(state.hook)}"
     if not state.forced and math.isfinite(state.step_by):
         text += f"; the next signal comes in {length(max(0.0, state.step_by - subject.now))}"
     return text + ("; then it starts again" if state.wanted is Wanted.UP else "")
@@ -195,7 +212,8 @@ def _facts(subject: Subject) -> Iterator[Fact]:
     yield from _changed(subject)
     for need in subject.needs:
         at = _line(subject.spec, need.tie) if need.tie else None
-        asked = f"{need.on}" + (f" to be {_wanted(need.condition)}" if need.condition else "")
+        on = need.on if need.condition else _need(need)
+        asked = on + (f" to be {_wanted(need.condition)}" if need.condition else "")
         now = f"; it is {need.phase}" if need.phase else ""
         yield _fact("needs", asked + now, at)
     for name, tie in subject.blocks:

@@ -246,10 +246,13 @@ class Panel:
         return [] if held is None else [Need(held.on)]
 
     def _blocked_by(self, service: Service) -> list[tuple[str, str]]:
+        """List who waits for a service now, and the key that says so."""
+        supervisor = self._supervisor
         return [
-            (other.name, dependency.tie.value)
-            for other in self._supervisor.services.values()
-            if other.state.phase is Phase.WAITING
-            for dependency in other.spec.dependencies
+            (name, dependency.tie.value)
+            for name in supervisor.graph.dependents(service.name)
+            if name in supervisor.services
+            and supervisor.services[name].state.phase is Phase.WAITING
+            for dependency in supervisor.starts.unmet(name)
             if dependency.target == service.name
         ]

@@ -95,6 +95,51 @@ def test_a_plan_that_was_not_the_one_seen_is_refused(daemon, client):
     assert said(it.call("Apply", expect=again))["b"][0]
 
 
+def test_a_plan_names_keys_values_and_lines(daemon, client):
+    it = client(A + 'environment = { PORT = "8080" }\nstop_timeout = "10s"\n')
+    up(daemon, "a")
+    daemon.write_config(
+        "# a remark\n"
+        + A
+        + 'environment = { PORT = "8081" }\nstop_timeout = "10s"\numask = "027"\n'
+    )
+
+    (item,) = it.call("Plan")["items"]
+    file = str(daemon.home / "supervisord.toml")
+    assert {one["key"]: one for one in item["changes"]} == {
+        "environment.PORT": {
+            "key": "environment.PORT", "old": '"8080"', "new": '"8081"', "file": file, "line": 4,
+        },
+        "umask": {"key": "umask", "old": None, "new": '"027"', "file": file, "line": 6},
+    }  # fmt: skip
+
+
+def test_a_moved_line_is_no_plan(daemon, client):
+    it = client(A)
+    daemon.write_config("\n\n\n" + A)
+
+    assert it.call("Plan")["items"] == []
+    assert it.call("Apply")["outcomes"] == []
+    assert "supervisord.toml:5" in it.call("Show", name="a", origin=True)["toml"]
+
+
+def test_a_changed_secret_is_a_change_that_nobody_sees(daemon, client):
+    secret = daemon.home / "secret"
+    secret.write_text("hunter2")
+    secret.chmod(0o600)
+    it = client(A + f'secrets = {{ DB_PASSWORD = "file:{secret}" }}\n')
+    old = up(daemon, "a")["a"]
+    secret.write_text("hunter3")
+    plan = it.call("Plan")
+
+    (change,) = plan["items"][0]["changes"]
+    assert change["key"] == "secrets.DB_PASSWORD"
+    assert "hunter" not in str(plan)
+    assert "hunter" not in str(it.call("Show", name="a", origin=True))
+    assert said(it.call("Apply"))["a"][0]
+    assert not alive(old)
+
+
 # -- apply ----------------------------------------------------------------------------------------
 
 

@@ -311,6 +311,16 @@ def test_each_phase_is_explained(daemon, client):
         for name in SUMMARIES
     }
 
+    file = daemon.home / "supervisord.toml"
+    for name, key in (
+        ("waiting", "requires"),
+        ("failed", "restart"),
+        ("starting", "start_timeout"),
+    ):
+        told = it.call("Explain", name=name)["facts"]
+        at = next(fact for fact in told if fact["line"] is not None)
+        line = file.read_text().splitlines()[at["line"] - 1]
+        assert (at["file"], line.partition(" ")[0]) == (str(file), key)
     assert facts["backoff"]["ended"].startswith("code 1 after ")
     assert facts["backoff"]["restarts"].startswith('restart = "on-failure" (default); start_limit')
     assert facts["waiting"]["needs"] == "starting to be ready; it is starting"

@@ -8,6 +8,7 @@ from supervisord_pidfd.core.exitstatus import Cause, Exited, Signaled, Unknown
 from supervisord_pidfd.core.history import Run
 from supervisord_pidfd.core.lifecycle import End, Phase, ServiceState, Wanted
 from supervisord_pidfd.core.spec import (
+    Hook,
     LimitAction,
     ReadyKind,
     ReadySpec,
@@ -51,7 +52,23 @@ BAD = ended_run(End(Cause.EXIT_CODE, Exited(1)))
             subject(Phase.WAITING, needs=(Need("start_concurrency"),)),
             "web is waiting: needs a free place (supervisor.start_concurrency)",
         ),
+        (
+            subject(Phase.WAITING, needs=(Need("stop"),)),
+            "web is waiting: needs the end of a stop that is under way",
+        ),
+        (subject(Phase.WAITING, needs=(Need("@api"),)), "web is waiting: needs @api"),
         (subject(Phase.WAITING), "web is waiting to start"),
+        (
+            subject(Phase.STARTING, hook=Hook.PRE_START),
+            "web is starting: waiting for hooks.pre_start to end",
+        ),
+        (
+            subject(Phase.STOPPING, stop_by="operator:0", hook=Hook.STOP, step_by=1003.0),
+            (
+                "web is stopping, as asked by uid 0; waiting for stop.command to end; "
+                "the next signal comes in 3.0s"
+            ),
+        ),
         (
             subject(Phase.STARTING, web(type=ServiceType.NOTIFY), start_by=1060.0),
             "web is starting: waiting for READY=1; times out in 1m",
