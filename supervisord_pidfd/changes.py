@@ -93,9 +93,13 @@ class Changes:
     def begin(self, verb: str, asked: Mapping[str, Asked]) -> Change:
         """Note a command; called just before what it asks is posted, followed by `look`."""
         change = self._new(verb)
+        self.extend(change, asked)
+        return change
+
+    def extend(self, change: Change, asked: Mapping[str, Asked]) -> None:
+        """Let a command follow more services: those that went along, followed by `look`."""
         for name, what in asked.items():
             self._ask(change, name, what)
-        return change
 
     def roll(self, names: Iterable[str], restart: Callable[[str], Asked]) -> Change:
         """Restart one after the other, each ready before the next; end at the first failure.

@@ -288,12 +288,30 @@ class Configuring:
                 asked[item.service] = goal
             elif item.service in order.services:
                 said[item.service] = goal
+        restarted = [name for name, goal in asked.items() if goal.goal is Goal.STARTED]
+        services = self._sides.supervisor.services
+        runs = {name: one.state.run for name, one in services.items() if one.state.has_process}
         change = changes.begin("apply", asked)
         self._sides.how.carry_out(order)
+        changes.extend(change, self._along(restarted, runs))
         for name, words in said.items():
             changes.note(change, name, words, ok=True)
         changes.look(change)
         return change
+
+    def _along(self, restarted: Iterable[str], runs: Mapping[str, int]) -> dict[str, Asked]:
+        """Return what is asked of those that are restarted because of others.
+
+        `runs` are those that had a process before, with the number of their run.
+        """
+        now = self._sides.loop.clock.now()
+        named = [name for name in restarted if name in runs]
+        along = self._sides.supervisor.names_for_restart(named, only=False)
+        return {
+            name: Asked(Goal.STARTED, now, runs[name] + 1, SETTLE_S)
+            for name in along
+            if name in runs and name not in named
+        }
 
     def _asked(self, item: PlanItem, order: Order) -> Asked | str:
         """Return what is to be reached, or what there is to say where that is all."""

@@ -167,6 +167,31 @@ def test_an_apply_answers_when_all_of_it_is_there(daemon, client, reaper_mode):
     assert daemon.stop() == 0
 
 
+def test_what_requires_a_restarted_service_is_restarted_after_it_and_waited_for(daemon, client):
+    front = '[service.front]\ncommand = "sleep 1000"\nrequires = ["a"]\n'
+    it = client(A + front)
+    before = up(daemon, "a", "front")
+    daemon.write_config(A.replace("1000", "2000") + front)
+    outcomes = said(it.call("Apply"))
+
+    assert {name: ok for name, (ok, _) in outcomes.items()} == {"a": True, "front": True}
+    assert set(pids(it).values()).isdisjoint(before.values())
+    assert daemon.wait_for("service.exited", "front")["cause"] == "dependency"
+
+
+def test_a_cycle_changes_nothing(daemon, client):
+    it = client(A + B)
+    before = up(daemon, "a", "b")
+    daemon.write_config(
+        A.replace("1000", "2000") + 'requires = ["b"]\n' + B + 'requires = ["a"]\n'
+    )
+
+    name, parameters = refused(it)
+    assert name == "ConfigInvalid"
+    assert {one["code"] for one in parameters["problems"]} == {"cycle"}
+    assert pids(it) == before
+
+
 def test_a_broken_file_changes_nothing_and_says_where(daemon, client):
     it = client(A)
     before = up(daemon, "a")

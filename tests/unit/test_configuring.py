@@ -59,6 +59,7 @@ class Bench:
         self.trials = deque()
         self.done = []
         self.refused = []
+        self.along = {}
         self.answers = []
         how = GoingOver(
             self,
@@ -85,6 +86,10 @@ class Bench:
             self.trials.append(done)
         else:
             done({})
+
+    def names_for_restart(self, names, *, only):
+        assert not only
+        return {**dict.fromkeys(names), **(self.along if names else {})}
 
     def planned(self):
         return {name: machine.spec for name, machine in self.services.items()}
@@ -337,6 +342,16 @@ def test_each_service_of_the_plan_has_its_outcome(bench):
     it.services.pop("gone")
     it.it.changes.removed("gone")
     assert it.outcomes[-1] == ("gone", True, "removed")
+
+
+def test_those_that_go_down_with_a_restarted_one_are_waited_for_too(bench):
+    it = bench("web", "front", "idle").up("web", "front")
+    it.along = {"front": "web", "idle": "web"}
+    it.ask()
+    it.loaded(NEW, spec("front"), spec("idle"))
+    it.trials.popleft()({})
+
+    assert set(it.answers[0].change.open) == {"web", "front"}
 
 
 def test_an_added_service_is_waited_for(bench):
