@@ -126,6 +126,11 @@ class ControlServer:
             conversation.queued = True
             self._queue.append(conversation)
 
+    @property
+    def has_work(self) -> bool:
+        """Tell whether there is anything to send, such as an answer to what was just told."""
+        return bool(self._queue)
+
     def work(self) -> bool:
         """Do a turn's share; return whether there is more."""
         until = self.loop.clock.now() + TURN_S

@@ -135,7 +135,8 @@ class Panel:
 
     def spread(self) -> bool:
         """Hand on what changed to those who follow; return whether there is anything to send."""
-        return self._streams.spread()
+        spread = self._streams.spread()
+        return spread or (self._server is not None and self._server.has_work)
 
     def close(self) -> None:
         """End all conversations, and take the socket away."""

@@ -243,8 +243,9 @@ class Service:
             if self._ahead is not None:
                 self._discard(self._ahead)
             self._deadline.arm(self.state.deadline)
-            if self.state is not before:
+            if self._untold:
                 self._tell_steps()
+            if self.state is not before:
                 self._supervision.changed(self, before)
             self._order = standing_order(self.spec, self.state, self._hands.loop.clock.now())
             if self._child is not None:
@@ -571,7 +572,7 @@ class Service:
         state = self.state
         if state.phase is Phase.STOPPING:
             steps = self.spec.stop.steps
-            signum = signal.SIGKILL if state.forced else steps[state.step].signum
+            signum = signal.SIGKILL if state.forced else steps[max(0, state.step)].signum
             self._hands.orphans.signal(pid, signum)
             self._hands.orphans.signal(pid, signal.SIGCONT)
 

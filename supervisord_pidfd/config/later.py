@@ -32,16 +32,7 @@ _KEYS = """
 """
 KEYS = frozenset(tuple(key.split(".")) for key in _KEYS.split())
 
-WAITING = (
-    "supervisor.ready_when",
-    "service.*.health.*.tcp",
-    "service.*.health.*.http",
-    "service.*.health.*.exec",
-    "service.*.health.*.watchdog",
-    "service.*.health.*.memory",
-    "service.*.reload.signal",
-    "service.*.reload.command",
-)
+WAITING = ("supervisor.ready_when",)
 """One key a line: remove it in the change that brings what it does."""
 
 TYPES = ("task",)

@@ -1,7 +1,8 @@
 """The service state machine: phase and event → rule, and nothing but arithmetic inside.
 
 The words are in `state.py`; the rules stand by subject in `starting.py`, `stopping.py`,
-`ending.py` and `hooks.py`, and here what a service without a process does.
+`ending.py`, `hooks.py`, `watching.py` and `reloading.py`; here are commands, and what a service
+without a process does.
 
 The table is total on purpose: a pair that may happen and means nothing says `nothing`; a pair that
 is not in the table is a bug of the shell and raises `ImpossibleEventError`.
@@ -62,6 +63,13 @@ from supervisord_pidfd.core.notices import (
     ServiceUnkillable,
     ServiceWaiting,
 )
+from supervisord_pidfd.core.reloading import (
+    ready_again,
+    reload_began,
+    reload_command_ended,
+    reload_requested,
+    reload_too_slow,
+)
 from supervisord_pidfd.core.spec import Hook, ServiceSpec, ServiceType
 from supervisord_pidfd.core.starting import (
     became_ready,
@@ -86,6 +94,15 @@ from supervisord_pidfd.core.state import (
     nothing,
 )
 from supervisord_pidfd.core.stopping import SIGKILL, begin_stop, kill, next_step
+from supervisord_pidfd.core.watching import (
+    check_changed,
+    patience,
+    watchdog_changed,
+    watchdog_changed_early,
+    watchdog_missed,
+    watchdog_pinged,
+    watchdog_triggered,
+)
 from supervisord_pidfd.errors import ImpossibleEventError
 
 __all__ = [
@@ -151,16 +168,37 @@ def _fails(spec: ServiceSpec, state: ServiceState) -> bool:
 # -- while it runs --------------------------------------------------------------------------------
 
 
-def _check_changed(at: At, event: CheckChanged) -> Step:
-    """Note a verdict; what follows it, the spec of the check says."""
+def _running_deadline(at: At, event: DeadlinePassed) -> Step:
     state = at.state
-    failing = tuple(name for name in state.failing if name != event.check)
-    checked = tuple(name for name in state.checked if name != event.check)
-    if event.healthy is not None:
-        checked = (*checked, event.check)
-    if event.healthy is False:
-        failing = (*failing, event.check)
-    return Step(state._replace(failing=failing, checked=checked))
+    if state.watchdog_by <= at.now:
+        return watchdog_missed(at, patience(at.spec, state))
+    if state.reload_by <= at.now:
+        return reload_too_slow(at)
+    return run_deadline(at, event)
+
+
+def _extend_start(at: At, event: TimeoutExtended) -> Step:
+    """Give a start so much time from now on; what it has already is not taken away."""
+    state, until = at.state, at.now + event.seconds
+    return Step(
+        state._replace(
+            start_by=max(state.start_by, until), max_run_by=max(state.max_run_by, until)
+        )
+    )
+
+
+def _extend_run(at: At, event: TimeoutExtended) -> Step:
+    state, until = at.state, at.now + event.seconds
+    reload_by = max(state.reload_by, until) if state.reloading else math.inf
+    return Step(state._replace(max_run_by=max(state.max_run_by, until), reload_by=reload_by))
+
+
+def _extend_stop(at: At, event: TimeoutExtended) -> Step:
+    """Put the next signal off, but not where SIGKILL was sent, and no budget."""
+    state = at.state
+    if state.forced:
+        return Step(state)
+    return Step(state._replace(step_by=max(state.step_by, at.now + event.seconds)))
 
 
 # -- commands to what has a process, or is about to -----------------------------------------------
@@ -342,6 +380,9 @@ TABLE: dict[Phase, dict[type, Rule]] = {
     | {
         BecameReady: became_ready,
         ReadinessLost: readiness_lost,
+        TimeoutExtended: _extend_start,
+        WatchdogChanged: watchdog_changed_early,
+        WatchdogTriggered: watchdog_triggered,
         HookEnded: hook_ended_while_starting,
         FailRequested: _fail,
         AttemptsForgiven: _forgive,
@@ -360,7 +401,15 @@ TABLE: dict[Phase, dict[type, Rule]] = {
     },
     Phase.RUNNING: _TOLD_BESIDE
     | {
-        CheckChanged: _check_changed,
+        CheckChanged: check_changed,
+        WatchdogPinged: watchdog_pinged,
+        WatchdogChanged: watchdog_changed,
+        WatchdogTriggered: watchdog_triggered,
+        ReloadRequested: reload_requested,
+        ReloadBegan: reload_began,
+        BecameReady: ready_again,
+        HookEnded: reload_command_ended,
+        TimeoutExtended: _extend_run,
         FailRequested: _fail,
         AttemptsForgiven: _forgive,
         StartRequested: nothing,
@@ -371,11 +420,12 @@ TABLE: dict[Phase, dict[type, Rule]] = {
         GateOpened: nothing,
         ProcessExited: exited,
         ScopeEmptied: nothing,
-        DeadlinePassed: run_deadline,
+        DeadlinePassed: _running_deadline,
     },
     Phase.STOPPING: _TOLD_BESIDE
     | {
         HookEnded: hook_ended_while_stopping,
+        TimeoutExtended: _extend_stop,
         FailRequested: _fail_while_stopping,
         AttemptsForgiven: _forgive,
         StartRequested: _start_while_stopping,

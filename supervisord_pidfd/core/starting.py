@@ -17,6 +17,7 @@ from supervisord_pidfd.core.restart import in_window
 from supervisord_pidfd.core.spec import Hook, ReadyKind, ServiceSpec, ServiceType
 from supervisord_pidfd.core.state import At, End, Held, Phase, Step, Wanted
 from supervisord_pidfd.core.stopping import begin_stop
+from supervisord_pidfd.core.watching import first_word_by
 
 HOST_FAULTS = frozenset({"EAGAIN", "ENOMEM", "EMFILE", "ENFILE"})
 """Spawn errors of the host: always tried again, never counted against the service."""
@@ -147,7 +148,12 @@ def post_start_ended(at: At, *, ok: bool) -> Step:
 
 
 def _ready(at: At, way: str) -> Step:
-    state = at.become(Phase.RUNNING, ready_at=at.now, max_run_by=at.state.max_run_by)
+    state = at.become(
+        Phase.RUNNING,
+        ready_at=at.now,
+        max_run_by=at.state.max_run_by,
+        watchdog_by=first_word_by(at.spec, at.state, at.now),
+    )
     return Step(state, notices=(ServiceReady(way, at.lasted),))
 
 

@@ -12,6 +12,8 @@ the moments of that phase and thereby drops all others, so no timer can outlive 
 - `start_by` (STARTING): ready by then, or stopped with cause `timeout`.
 - `ready_at_due` (STARTING): `ready.delay` is over; the run is ready.
 - `max_run_by` (STARTING, RUNNING): longest run; stopped with cause `timeout`.
+- `watchdog_by` (RUNNING): the service has to be heard by then.
+- `reload_by` (RUNNING): its reload has to be over.
 - `step_by` (STOPPING): the next stop signal, and in the end SIGKILL, which is repeated.
 - `kill_by` (STOPPING): SIGKILL whatever the steps say, and no hook any more; the daemon's own
   shutdown budget.
@@ -76,7 +78,7 @@ class _Members(NamedTuple):
     keeps the end that the main process has had, until all of the run is over; `emptied` says that
     by now only a hook holds the run. `cut` says that there is no time for hooks any more, `rolled`
     keeps the chance that the last hook was told its delay by, and `fail_reason` why the service is
-    to be failed when it has stopped.
+    to be failed when it has stopped. `watchdog` is the period that the service itself has named.
     """
 
     phase: Phase = Phase.STOPPED
@@ -96,6 +98,10 @@ class _Members(NamedTuple):
     executed: bool = False
     way: str | None = None
     reloading: bool = False
+    reload_began: float = 0.0
+    reload_said: bool = False
+    reload_queued: str | None = None
+    watchdog: float | None = None
     checked: tuple[str, ...] = ()
     failing: tuple[str, ...] = ()
     hook: Hook | None = None
@@ -114,6 +120,8 @@ class _Members(NamedTuple):
     start_by: float = math.inf
     ready_at_due: float = math.inf
     max_run_by: float = math.inf
+    watchdog_by: float = math.inf
+    reload_by: float = math.inf
     step_by: float = math.inf
     kill_by: float = math.inf
     unkillable_by: float = math.inf
@@ -178,7 +186,8 @@ class At(NamedTuple):
 
     def stopping(self, by: str, **changes: Any) -> ServiceState:
         """Enter STOPPING at its first step."""
-        begun = {"stop_by": by, "stop_asked_at": self.now, "step": 0, "hook": None}
+        begun: dict[str, Any] = {"stop_by": by, "stop_asked_at": self.now, "step": 0}
+        begun |= {"hook": None, "reloading": False}
         return self.become(Phase.STOPPING, **(begun | changes))
 
     def changed(self, **changes: Any) -> "At":

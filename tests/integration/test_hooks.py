@@ -5,12 +5,18 @@ import signal
 
 import pytest
 
-from supervisord_pidfd.core.events import FailRequested, KillRequested, StopRequested
+from supervisord_pidfd.core.events import (
+    FailRequested,
+    KillRequested,
+    ReloadRequested,
+    StopRequested,
+)
 from supervisord_pidfd.core.exitstatus import Cause
 from supervisord_pidfd.core.lifecycle import Phase
 from supervisord_pidfd.core.spec import (
     CommandSpec,
     HooksSpec,
+    ReloadSpec,
     RestartPolicy,
     StopSpec,
     StopStep,
@@ -285,19 +291,21 @@ def test_hooks_change_live_and_the_next_ones_are_new(notes):
     assert notes.names()[-1] == "new"
 
 
-def test_a_changed_spec_waits_for_the_last_hook_of_the_old_run(notes):
-    lone = notes.lone("post_stop")
+def test_a_changed_spec_waits_for_the_last_hook_of_the_old_run(notes, tmp_path):
+    waiting = f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; echo done >>{notes.path}"
+    lone = notes.lone(hooks={"post_stop": notes.hook(waiting)})
     lone.start()
     until(lone, Phase.RUNNING)
     old = lone.service.spec
     lone.service.use_after_run(old._replace(hooks=HooksSpec(), umask=0o077))
     lone.service.post(StopRequested("config"))
-    lone.world.turn_until(lambda: lone.state.hook is not None)
+    lone.world.turn_until(lambda: "post_stop" in notes.names())
     assert lone.service.spec is old
-
+    (tmp_path / "go").touch()
     until(lone, Phase.STOPPED)
+
     assert lone.service.spec.umask == 0o077
-    assert notes.names()[-1] == "post_stop"
+    assert notes.names()[-1] == "done"
 
 
 def test_leftovers_are_gone_before_the_last_hook(notes):
@@ -312,3 +320,64 @@ def test_leftovers_are_gone_before_the_last_hook(notes):
 
     assert notes.names()[-1] == "post_stop"
     assert not os.path.exists(f"/proc/{child}")
+
+
+# -- reloads --------------------------------------------------------------------------------------
+
+
+def reload(lone):
+    lone.service.post(ReloadRequested("operator:0"))
+
+
+def test_a_service_is_reloaded_by_its_command_and_its_process_stays(notes):
+    lone = notes.lone(reload=ReloadSpec(command=notes.hook()))
+    lone.start()
+    until(lone, Phase.RUNNING)
+    pid = lone.state.pid
+    reload(lone)
+    assert lone.state.reloading
+    lone.world.turn_until(lambda: not lone.state.reloading)
+
+    assert notes.of("reload")["main"] == str(pid) == str(lone.state.pid)
+    assert "ServiceReloaded" in lone.told
+    lone.stop()
+
+
+def test_a_service_is_reloaded_by_its_signal(notes):
+    script = f"trap 'echo again >>{notes.path}' HUP; echo up >>{notes.path};"
+    script += " while :; do sleep 0.1; done"
+    lone = notes.lone(script=script, reload=ReloadSpec(signal.SIGHUP))
+    lone.start()
+    lone.world.turn_until(lambda: "up" in notes.names())
+    reload(lone)
+    lone.world.turn_until(lambda: "again" in notes.names())
+
+    assert lone.state.phase is Phase.RUNNING
+    lone.stop()
+
+
+def test_a_reload_command_that_hangs_is_killed_and_its_process_stays(notes):
+    lone = notes.lone(reload=ReloadSpec(command=notes.hook(STAY), timeout=0.2))
+    lone.start()
+    until(lone, Phase.RUNNING)
+    pid = lone.state.pid
+    reload(lone)
+    lone.world.turn_until(lambda: not lone.state.reloading)
+    lone.world.turn_until(lambda: len(lone.world.reaper) == 1)
+
+    assert "ServiceReloadFailed" in lone.told
+    assert lone.state.pid == pid
+    lone.stop()
+
+
+def test_a_reload_command_ends_with_the_run_that_it_reloads(notes):
+    lone = notes.lone(reload=ReloadSpec(command=notes.hook(STAY)))
+    lone.start()
+    until(lone, Phase.RUNNING)
+    reload(lone)
+    lone.world.turn_until(lambda: "reload" in notes.names())
+    os.kill(lone.state.pid, signal.SIGKILL)
+    until(lone, Phase.FAILED)
+    until_no_child(lone)
+
+    assert "ServiceReloaded" not in lone.told

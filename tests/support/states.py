@@ -45,11 +45,14 @@ from supervisord_pidfd.core.exitstatus import Exited, Usage
 from supervisord_pidfd.core.lifecycle import TABLE, Held, Phase, ServiceState, step
 from supervisord_pidfd.core.spec import (
     CheckAction,
+    CheckKind,
+    CheckSpec,
     CommandSpec,
     Hook,
     HooksSpec,
     ReadyKind,
     ReadySpec,
+    ReloadSpec,
     RestartPolicy,
     ServiceSpec,
     ServiceType,
@@ -117,6 +120,14 @@ _SPECS = (
         hooks=HooksSpec(*[CommandSpec(("/bin/hook",))] * 5),
     ),
     ServiceSpec(
+        "watched",
+        ("/bin/a",),
+        type=ServiceType.NOTIFY,
+        restart=RestartPolicy.NO,
+        checks=(CheckSpec("dog", CheckKind.WATCHDOG, period=5.0),),
+        reload=ReloadSpec(command=CommandSpec(("/bin/reload",))),
+    ),
+    ServiceSpec(
         "prepared",
         ("/bin/a",),
         hooks=HooksSpec(pre_start=CommandSpec(("/bin/hook",))),
@@ -132,8 +143,10 @@ _AT_ANY_TIME: tuple[Event, ...] = (
     GateOpened(),
     ScopeEmptied(),
     DeadlinePassed(),
-    ReloadRequested("operator:0"),
     FailRequested("group_limit"),
+)
+_TOLD_BESIDE: tuple[Event, ...] = (
+    ReloadRequested("operator:0"),
     BecameReady("notify"),
     ReadinessLost(),
     ReloadBegan(),
@@ -143,8 +156,16 @@ _AT_ANY_TIME: tuple[Event, ...] = (
     WatchdogChanged(1.0),
     AttemptsForgiven(),
     CheckChanged("live", healthy=True, action=CheckAction.NONE),
+    CheckChanged("live", healthy=False, action=CheckAction.RESTART),
     MainPidChanged(2),
 )
+_MAY_START = frozenset(
+    {
+        StartRequested, RestartRequested, GateOpened, DeadlinePassed, HookEnded, SpawnFailed,
+        ProcessExited, ScopeEmptied,
+    }
+)  # fmt: skip
+"""Events that a shut gate makes a difference to."""
 
 Moves = dict[tuple[Phase, type], set[Phase]]
 
@@ -161,7 +182,8 @@ class _Place(NamedTuple):
         state = self.state
         moments = (state.start_by, state.ready_at_due, state.max_run_by, state.kill_by)
         return (
-            self.spec.name, self.executed, state.way, state.failing, state.checked, state.phase,
+            self.spec.name, self.executed, state.way, bool(state.failing), state.phase,
+            state.reloading, state.reload_said,
             state.hook, state.emptied, state.cut, state.fail_reason,
             state.wanted, state.pid, state.stop_cause, state.start_queued, state.step,
             state.forced, state.unkillable, state.ended,
@@ -177,7 +199,8 @@ def explore() -> Moves:
     while places:
         place = places.popleft()
         for event in _possible(place):
-            for held in (None, Held("start_concurrency")):
+            shut = (Held("start_concurrency"),) if type(event) in _MAY_START else ()
+            for held in (None, *shut):
                 following = _follow(place, event, held)
                 moves[place.state.phase, type(event)].add(following.state.phase)
                 if following.key() not in known:
@@ -195,6 +218,8 @@ def _possible(place: _Place) -> Iterator[Event]:
         yield SpawnFailed("exec", "/bin/a", "ENOENT")
         return
     yield from _AT_ANY_TIME
+    if place.spec.type is ServiceType.NOTIFY or not state.has_process:
+        yield from _TOLD_BESIDE  # what says nothing is not told, but it may come late
     for ok in (True, False):  # that of no hook is one that comes late
         yield HookEnded(state.hook or Hook.PRE_START, ok)
     if state.pid is not None and place.executed:

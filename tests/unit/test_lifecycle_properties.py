@@ -24,6 +24,7 @@ from supervisord_pidfd.core.actions import EndDaemon, RunHook, Signal, Spawn
 from supervisord_pidfd.core.events import (
     AttemptsForgiven,
     BecameReady,
+    CheckChanged,
     DeadlinePassed,
     Executed,
     FailRequested,
@@ -32,6 +33,8 @@ from supervisord_pidfd.core.events import (
     KillRequested,
     ProcessExited,
     ReadinessLost,
+    ReloadBegan,
+    ReloadRequested,
     ResetRequested,
     RestartRequested,
     ScopeEmptied,
@@ -39,6 +42,10 @@ from supervisord_pidfd.core.events import (
     SpawnFailed,
     StartRequested,
     StopRequested,
+    TimeoutExtended,
+    WatchdogChanged,
+    WatchdogPinged,
+    WatchdogTriggered,
 )
 from supervisord_pidfd.core.exitstatus import Cause, Ends, Exited, Signaled, Unknown, Usage
 from supervisord_pidfd.core.lifecycle import (
@@ -65,12 +72,16 @@ from supervisord_pidfd.core.notices import (
 )
 from supervisord_pidfd.core.spec import (
     BackoffSpec,
+    CheckAction,
+    CheckKind,
+    CheckSpec,
     CommandSpec,
     Hook,
     HooksSpec,
     LimitAction,
     ReadyKind,
     ReadySpec,
+    ReloadSpec,
     RestartPolicy,
     Scope,
     ServiceType,
@@ -80,7 +91,7 @@ from supervisord_pidfd.core.spec import (
 )
 from tests.support.machine import web
 
-INT, KILL, CONT, TERM = 2, 9, 18, 15
+HUP, INT, KILL, CONT, TERM = 1, 2, 9, 18, 15
 HOST_FAULTS = {"EAGAIN", "ENOMEM", "EMFILE", "ENFILE"}
 WITH_PROCESS = {Phase.STARTING, Phase.RUNNING, Phase.STOPPING}
 MAY_BE_UNWANTED = {Phase.STOPPED, Phase.STOPPING, Phase.EXITED, Phase.FAILED}
@@ -106,6 +117,29 @@ HOOKS = st.builds(
     on_failure=COMMANDS,
     timeout=st.just(30.0),
 )
+CHECKS = st.builds(
+    lambda watchdog, live, action: (
+        CheckSpec("dog", CheckKind.WATCHDOG, period=8.0, failures=watchdog, action=action),
+        CheckSpec("live", CheckKind.TCP, "127.0.0.1:80", action=live),
+    ),
+    st.integers(1, 2),
+    st.sampled_from(CheckAction),
+    st.sampled_from(CheckAction),
+)
+RELOADS = st.sampled_from(
+    [
+        ReloadSpec(),
+        ReloadSpec(HUP, timeout=9.0),
+        ReloadSpec(None, CommandSpec(("/bin/reload",)), timeout=9.0),
+    ]
+)
+WORDS = st.sampled_from(
+    [
+        BecameReady("notify"), ReadinessLost(), AttemptsForgiven(), WatchdogPinged(),
+        WatchdogTriggered(), WatchdogChanged(5.0), WatchdogChanged(0.0), ReloadBegan(),
+        ReloadRequested("operator:0"), TimeoutExtended(3.0),
+    ]
+)  # fmt: skip
 STOPS = st.builds(
     StopSpec,
     command=COMMANDS,
@@ -143,6 +177,8 @@ SPECS = st.builds(
     runtime_max=st.sampled_from([20.0, math.inf]),
     ready=st.sampled_from([ReadySpec(), ReadySpec(ReadyKind.DELAY, 2.0)]),
     hooks=st.just(HooksSpec()) | HOOKS,
+    checks=st.just(()) | CHECKS,
+    reload=RELOADS,
     stop=STOPS,
     success=st.sampled_from([Ends((0,), (1, INT, TERM, 13)), Ends((0,))]),
     restart_prevent=st.sampled_from([Ends(), Ends((3,), (KILL,))]),
@@ -247,6 +283,9 @@ class Shell:
         match action:
             case Spawn():
                 self._spawn()
+            case Signal(1, whole, then_continue):
+                assert (whole, then_continue) == (False, False)
+                assert self.state.phase is Phase.RUNNING  # its process reads its file, and stays
             case Signal(signum, whole, then_continue):
                 scope = self.spec.stop.scope
                 assert then_continue is (signum != KILL)
@@ -260,7 +299,10 @@ class Shell:
                 self.hook = hook
             case EndDaemon(code):
                 failed = self.state.phase is Phase.FAILED
-                assert self.spec.main or (failed and (self.spec.critical or code == 10))
+                unhealthy = self.state.phase is Phase.RUNNING and self.state.failing
+                assert self.spec.main or (failed and self.spec.critical) or code == 10
+                if code == 10:
+                    assert self.spec.main or failed or unhealthy
 
     def _spawn(self):
         assert self.processes == [], "two processes of one service"
@@ -476,9 +518,14 @@ class Lifecycle(RuleBasedStateMachine):
         self.shell.asked_to_fail = True
         self.shell.post(FailRequested("group_limit"))
 
-    @rule(word=st.sampled_from([BecameReady("notify"), ReadinessLost(), AttemptsForgiven()]))
+    @rule(word=WORDS)
     def say(self, word):
         self.shell.post(word)
+
+    @precondition(lambda self: self.shell.spec.checks)
+    @rule(healthy=st.sampled_from([True, False, None]))
+    def check(self, healthy):
+        self.shell.post(CheckChanged("live", healthy, self.shell.spec.checks[1].action))
 
     @rule(held=st.sampled_from([None, None, Held("start_concurrency")]))
     def gate(self, held):
@@ -557,7 +604,8 @@ class Lifecycle(RuleBasedStateMachine):
     def a_hook_is_under_way_exactly_where_the_state_says_so(self):
         assert self.state.hook is self.shell.hook
         if self.shell.hook is not None:
-            assert self.state.phase in {Phase.STARTING, Phase.STOPPING}
+            reloads = self.state.phase is Phase.RUNNING and self.shell.hook is Hook.RELOAD
+            assert reloads or self.state.phase in {Phase.STARTING, Phase.STOPPING}
 
     @invariant()
     def what_is_not_wanted_is_down_or_on_its_way(self):
@@ -581,8 +629,9 @@ class Lifecycle(RuleBasedStateMachine):
             case Phase.BACKOFF:
                 assert state.deadline == state.next_start_at < math.inf
             case Phase.RUNNING:
-                assert state.deadline == state.max_run_by
-                assert state.max_run_by == state.started_at + spec.runtime_max
+                assert state.deadline == min(state.max_run_by, state.watchdog_by, state.reload_by)
+                assert state.max_run_by >= state.started_at + spec.runtime_max
+                assert math.isfinite(state.reload_by) is state.reloading
             case phase if phase in WITHOUT_MOMENT:
                 assert state.deadline == math.inf
 
