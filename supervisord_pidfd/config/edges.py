@@ -43,7 +43,7 @@ class Edges:
     """Resolve the references of all services; what names nobody is reported.
 
     `groups` maps the copies of services that are in a group to its name, `waits` each copy to
-    those it waits for, without cycles.
+    those it waits for; it is empty if some wait for themselves.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class Edges:
         self._ties = {name: self._own(name, service) for name, service in services.items()}
         self.waits: dict[str, dict[str, None]] = {}
         if self._count:
-            self.waits = {
+            waits = {
                 copy: {one.target: None for one in self.of(copy).dependencies}
                 for name in services
                 for copy in self._copies[name]
             }
-            self._cut_cycles()
+            self.waits = {} if self._has_cycles(waits) else waits
 
     def of(self, copy: str) -> Ties:
         """Return the ties of one copy."""
@@ -187,22 +187,22 @@ class Edges:
 
     # -- cycles -----------------------------------------------------------------------------------
 
-    def _cut_cycles(self) -> None:
-        """Report services that wait for themselves, each cycle at the references that make it."""
+    def _has_cycles(self, waits: dict[str, dict[str, None]]) -> bool:
+        """Report who waits for itself, at the references that make it; tell whether any does."""
         from supervisord_pidfd.core.planner import find_cycle  # noqa: PLC0415 - few files need it
 
         for name, ties in self._ties.items():
             own = next((copy for copy in self._copies[name] if copy in ties.part_of), None)
             if own:
                 self._tell_cycle((own, own), [self._reference(own, own, ("part_of",))])
-        for _ in range(MAX_CYCLES):
-            cycle = find_cycle(self.waits)
+        for number in range(MAX_CYCLES):
+            cycle = find_cycle(waits)
             if cycle is None:
-                return
+                return number > 0
             paths = [self._made_by(one, other) for one, other in itertools.pairwise(cycle)]
             self._tell_cycle(cycle, paths)
-            self._cut(paths[-1])  # none is told twice
-        self.waits = {}  # there may be more
+            self._cut(waits, paths[-1])  # none is told twice
+        return True
 
     def _tell_cycle(self, cycle: tuple[str, ...], paths: list[Path]) -> None:
         if len(cycle) > MAX_SHOWN:
@@ -213,7 +213,7 @@ class Edges:
             key=paths[0], see_also=[place for place in places if place != places[0]],
         )  # fmt: skip
 
-    def _cut(self, path: Path) -> None:
+    def _cut(self, waits: dict[str, dict[str, None]], path: Path) -> None:
         """Take out the edges that a reference makes."""
         _, base, key, index = path
         copies = self._copies[str(base)]
@@ -222,7 +222,7 @@ class Edges:
             copies, targets = targets, copies
         for copy in copies:
             for target in targets:
-                self.waits.get(copy, {}).pop(target, None)
+                waits.get(copy, {}).pop(target, None)
 
     def _made_by(self, waiting: str, target: str) -> Path:
         """Return the reference that lets the first wait for the second."""
