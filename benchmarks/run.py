@@ -1,4 +1,4 @@
-"""The command: python -m benchmarks.run restart|storm|boot|idle|memory|scale|leaks|client|all."""
+"""The command: python -m benchmarks.run MODE; the modes are those of the README."""
 
 import argparse
 import contextlib
@@ -12,13 +12,25 @@ import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from benchmarks import client, latency, linux, resources
+from benchmarks import client, control, latency, linux, resources
 from benchmarks.build import CannotBuildError, build
 from benchmarks.report import Report
 from benchmarks.session import Place
 from benchmarks.subjects import DEFAULT, SUBJECTS, Options, Subject
 
-MODES = ("restart", "storm", "boot", "idle", "memory", "scale", "leaks", "client", "all", "quick")
+MODES = (
+    "restart",
+    "storm",
+    "boot",
+    "idle",
+    "memory",
+    "scale",
+    "leaks",
+    "client",
+    "control",
+    "all",
+    "quick",
+)
 _SHOWN = {
     "restart": ("restart",),
     "storm": ("storm",),
@@ -146,6 +158,9 @@ def _measure(
             resources.refusal(place, many, many // 5, report)
     if mode in {"client", "quick"} or everything:
         client.status(place, count if mode == "client" and words.n else 200, report)
+    if mode == "control" or everything:
+        control.status(place, count if mode == "control" and words.n else 2000, report)
+        control.attack(place, report)
     if mode == "leaks" or everything:
         resources.leaks(subjects, place, words.restarts, report)
 

@@ -17,6 +17,7 @@ MAX_REPLY = 64 << 20
 """Bytes of one reply; a longer one comes from no daemon of ours."""
 
 _CREDENTIALS = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
+_TIMEVAL = struct.Struct("ll")  # struct timeval
 _CHUNK = 1 << 18
 
 Parameters = Mapping[str, object]
@@ -43,13 +44,14 @@ class Client:
         self._rest = bytearray()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            # A full backlog would block a connect for ever.
-            self._socket.settimeout(ANSWER_WITHIN)
+            # Not settimeout: with it a queue that is full for a moment fails the connect at once.
+            limit = _TIMEVAL.pack(int(ANSWER_WITHIN), 0)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             self._socket.connect(path)
             ucred = self._socket.getsockopt(
                 socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
             )
-        except TimeoutError:
+        except BlockingIOError:
             self._socket.close()
             raise NoAnswerError(f"no answer within {ANSWER_WITHIN:.0f}s") from None
         except OSError as error:

@@ -1,7 +1,7 @@
 """Where time comes from."""
 
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Clock(Protocol):
@@ -25,6 +25,10 @@ class SystemClock:
 
 def rfc3339(wall: float) -> str:
     """Format Unix seconds as UTC RFC 3339 with milliseconds."""
-    milliseconds = int(wall * 1000)
-    seconds, rest = divmod(milliseconds, 1000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:03d}Z"
+    seconds, rest = divmod(int(wall * 1000), 1000)
+    if seconds != _last[0]:  # what happens together is told together
+        _last[:] = seconds, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{_last[1]}.{rest:03d}Z"
+
+
+_last: list[Any] = [None, ""]

@@ -10,6 +10,7 @@ fill the turns of the loop however many they are.
 
 import contextlib
 import errno
+import math
 import os
 import socket
 import struct
@@ -50,9 +51,8 @@ from supervisord_pidfd.loop import Loop, Priority
 
 CONVERSATIONS = 64
 PER_UID = 16
-ACCEPTS_A_TURN = 8
-TURN_S = 0.0005
-"""Seconds of a turn given to clients; a single step may take a little longer."""
+TURN_S, ACCEPT_S = 0.0005, 0.0003
+"""Seconds of a turn given to clients, and to newcomers; a single step may take a little longer."""
 
 PAUSE = 1.0
 """Seconds without accepting, after the descriptors have run out."""
@@ -111,7 +111,9 @@ class ControlServer:
         self._description = description
         self._conversations: dict[Conversation, None] = {}
         self._queue: deque[Conversation] = deque()
+        self._waiting: tuple[socket.socket, Peer, Role] | None = None
         self._reserve = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        self._listens = False
         self._resume = loop.deadline(self._listen)
         self._refusals = float(REFUSALS_BURST)
         self._refused_at = loop.clock.now()
@@ -145,15 +147,25 @@ class ControlServer:
                 conversation.close()
             if self.loop.clock.now() >= until:
                 break
+        self._let_wait_no_longer()
         return bool(self._queue)
 
     # -- clients come and go ----------------------------------------------------------------------
 
     def _listen(self) -> None:
-        self.loop.add(self._listener.fileno(), Priority.CONTROL, self._accept)
+        """Accept, unless somebody waits for room or the descriptors have run out."""
+        if not self._listens and self._waiting is None and self._resume.when == math.inf:
+            self._listens = True
+            self.loop.add(self._listener.fileno(), Priority.CONTROL, self._accept)
+
+    def _rest(self) -> None:
+        """Accept nobody; whoever connects waits in the kernel's queue."""
+        self._listens = False
+        self.loop.remove(self._listener.fileno())
 
     def _accept(self, _events: int) -> None:
-        for _ in range(ACCEPTS_A_TURN):
+        until = self.loop.clock.now() + ACCEPT_S
+        while self._listens and self.loop.clock.now() < until:
             try:
                 sock, _address = self._listener.accept()
             except BlockingIOError:
@@ -174,10 +186,13 @@ class ControlServer:
             self._reserve = os.open("/", os.O_PATH | os.O_CLOEXEC)
         except OSError:
             self._reserve = -1
-        self.loop.remove(self._listener.fileno())
+        self._rest()
         self._resume.arm(self.loop.clock.now() + PAUSE)
 
     def _identify(self, sock: socket.socket) -> None:
+        if _has_left(sock):  # nothing more is spent on it
+            sock.close()
+            return
         pid, uid, gid = struct.unpack(
             "iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         )
@@ -185,11 +200,17 @@ class ControlServer:
         self.admit(sock, Peer(uid, gid, pid, role is Role.FULL), role)
 
     def admit(self, sock: socket.socket, peer: Peer, role: Role) -> None:
-        """Begin a conversation, if there is room for one more."""
-        if not self._has_room(peer.uid):
+        """Begin a conversation, if there is room for one more; root waits for it."""
+        if self._has_room(peer.uid):
+            self._begin(sock, peer, role)
+        elif peer.uid or self._waiting is not None:
             self.refused("too_many", None, peer)
             sock.close()
-            return
+        else:
+            self._waiting = (sock, peer, role)
+            self._rest()
+
+    def _begin(self, sock: socket.socket, peer: Peer, role: Role) -> None:
         sock.setblocking(False)
         try:
             conversation = Conversation(self, sock, peer, role)
@@ -198,6 +219,13 @@ class ControlServer:
             return
         self._conversations[conversation] = None
         self.enqueue(conversation)
+
+    def _let_wait_no_longer(self) -> None:
+        """Begin with whoever waits for room, now that there is some."""
+        if self._waiting is not None and self._has_room(0):
+            waited, self._waiting = self._waiting, None
+            self._begin(*waited)
+            self._listen()
 
     def _has_room(self, uid: int) -> bool:
         """Make room for one more, by ending the oldest that has nothing under way."""
@@ -209,10 +237,15 @@ class ControlServer:
 
     @staticmethod
     def _evict(candidates: list[Conversation]) -> bool:
-        idle = sorted((one for one in candidates if one.idle), key=lambda one: one.served > 0)
-        if idle:
-            idle[0].close()
-        return bool(idle)
+        """End one that waits for its client, if possible one that never said anything.
+
+        Not one whose turn has yet to come: its request may lie there already.
+        """
+        idle = [one for one in candidates if one.idle and not one.queued]
+        if not idle:
+            return False
+        next((one for one in idle if not one.served), idle[0]).close()
+        return True
 
     def forget(self, conversation: Conversation) -> None:
         """Drop a conversation that has closed itself."""
@@ -331,11 +364,24 @@ class ControlServer:
         for conversation in tuple(self._conversations):
             conversation.say_goodbye()
         self._resume.disarm()
+        if self._waiting is not None:
+            self._waiting[0].close()
+            self._waiting = None
         self.loop.remove(self._listener.fileno())
         self._listener.close()
         if self._reserve >= 0:
             os.close(self._reserve)
             self._reserve = -1
+
+
+def _has_left(sock: socket.socket) -> bool:
+    """Tell whether a client has hung up without a word."""
+    try:
+        return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def peer_groups(sock: socket.socket) -> frozenset[int]:

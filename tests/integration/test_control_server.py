@@ -464,6 +464,36 @@ def test_sixty_four_conversations_at_most_and_one_is_kept_for_root(desk):
     assert not any(client.is_closed for client in busy)
 
 
+def test_root_waits_for_room_and_nobody_behind_it_is_turned_away(desk):
+    held = []
+    desk.handlers.own["wait"] = held.append
+    for _ in range(64):
+        desk.connect().send(request("Wait"))
+    waiting = desk.connect()
+    behind = [desk.connect() for _ in range(3)]
+    for client in (waiting, *behind):
+        client.send(request("Status"))
+        assert client.answers() == []
+        assert not client.closed
+    held[0].reply({})
+    desk.turns()
+    # Each takes the place of the one before, which has nothing under way any more.
+    assert [one.answers() for one in (waiting, *behind)] == [[{"method": "Status"}]] * 4
+
+
+def test_who_left_without_a_word_costs_nothing(desk):
+    desk.handlers.own["wait"] = lambda _call: None
+    busy = [desk.client() for _ in range(64)]
+    for client in busy:
+        client.send(request("Wait"))
+    for _ in range(100):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as passing:
+            passing.connect(desk.listener.path)
+    desk.turns()
+    assert not any(client.is_closed for client in busy)
+    assert desk.reasons == []
+
+
 def test_sixteen_conversations_for_each_user_but_root(desk):
     desk.handlers.own["wait"] = lambda _call: None
     for _ in range(16):
@@ -473,7 +503,7 @@ def test_sixteen_conversations_for_each_user_but_root(desk):
     assert not desk.client(Role.READ, Peer(1001, 1001, 1, full=False)).is_closed
     for _ in range(20):
         desk.client().send(request("Wait"))
-    assert not desk.client().is_closed
+    assert desk.client().call("Status") == [{"method": "Status"}]
 
 
 def test_who_has_nothing_under_way_makes_room_the_silent_first(desk):

@@ -5,6 +5,7 @@ Every reply and error is held against the interface file: a member too many is a
 
 import json
 import socket
+import struct
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -31,7 +32,9 @@ class Varlink:
         self._within = within
         self._rest = b""
         self._method = ""
-        self.socket.settimeout(within)
+        # Not settimeout: a connect to a queue that is full for a moment would fail at once.
+        limit = struct.pack("ll", int(within), int(within % 1 * 1e6))
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         try:
             self.socket.connect(str(path))
         except BaseException:

@@ -280,6 +280,34 @@ def test_a_thousand_half_sent_messages(attack):
     attack.check()
 
 
+STORM = """
+import socket, sys
+while True:
+    with socket.socket(socket.AF_UNIX) as one:
+        one.setblocking(False)
+        try:
+            one.connect(sys.argv[1])
+            one.send(sys.argv[2].encode())
+        except OSError:
+            pass
+"""
+
+
+@pytest.mark.parametrize("said", ["", '{"half":', '{"method":"x.Y"}'])
+def test_a_storm_of_clients_that_come_and_go(attack, said):
+    argv = [sys.executable, "-I", "-S", "-c", STORM, str(attack.daemon.socket), said]
+    with subprocess.Popen(argv) as storm:
+        try:
+            for _ in range(5):
+                begun = time.monotonic()
+                with attack.daemon.client() as client:
+                    client.call("Status")
+                assert time.monotonic() - begun < 5 * ANSWER_S  # the queue may be long
+        finally:
+            storm.kill()
+    attack.check()
+
+
 def test_a_message_of_a_hundred_megabytes(attack):
     sock = attack.connect()
     sent, chunk = 0, b'{"a":"' + b"x" * (1 << 20)
