@@ -18,8 +18,9 @@ from supervisord_pidfd.loop import Loop
 from supervisord_pidfd.service import Service
 from supervisord_pidfd.signals import name_of
 
-KEPT = 256
-"""How many changes that are over can still be asked for by their number."""
+KEPT = 64
+OUTCOMES_KEPT = 2000
+"""How many changes that nobody waits for are known by their number, and how much they say."""
 
 
 class Outcome(NamedTuple):
@@ -132,13 +133,33 @@ class Changes:
 
     def _new(self, verb: str) -> Change:
         self._last += 1
+        self._prune()
         change = Change(self._last, verb, self._loop.clock.now())
         self._changes[change.ident] = change
-        if len(self._changes) > KEPT:
-            over = [one for one in self._changes.values() if one.is_over and not one.waiters]
-            for one in over[: len(self._changes) - KEPT]:
-                del self._changes[one.ident]
         return change
+
+    def _prune(self) -> None:
+        """Forget changes that nobody waits for: those that are over first, the oldest first.
+
+        A restart that still rolls stays.
+        """
+        too_many = len(self._changes) - KEPT + 1
+        said = sum(len(change.outcomes) for change in self._changes.values())
+        idle = [one for one in self._changes.values() if not (one.waiters or one.rest)]
+        for change in sorted(idle, key=lambda one: not one.is_over):
+            if too_many <= 0 and said <= OUTCOMES_KEPT:
+                return
+            del self._changes[change.ident]
+            for name in change.open:
+                self._drop(name, change)
+            change.open.clear()
+            too_many -= 1
+            said -= len(change.outcomes)
+
+    def _drop(self, name: str, change: Change) -> None:
+        self._of[name].remove(change)
+        if not self._of[name]:
+            del self._of[name]
 
     def _ask(self, change: Change, name: str, asked: Asked) -> None:
         for older in tuple(self._of.get(name, ())):
@@ -202,9 +223,14 @@ class Changes:
                 return
         name = told.service or ""
         for change in tuple(self._of.get(name, ())):
-            if change.open[name].goal is Goal.RELOADED:
-                self._close(change, name, verdict)
-                self._settle(change)
+            asked = change.open[name]
+            if asked.goal is not Goal.RELOADED:
+                continue
+            if asked.reloads > 1:
+                change.open[name] = asked._replace(reloads=asked.reloads - 1)
+                continue
+            self._close(change, name, verdict)
+            self._settle(change)
 
     def supersede_all(self, why: str) -> None:
         """End every wait for something to start: the daemon shuts down."""
@@ -232,9 +258,7 @@ class Changes:
     def _close(self, change: Change, name: str, verdict: Verdict) -> None:
         asked = change.open.pop(name)
         change.again.pop(name, None)
-        self._of[name].remove(change)
-        if not self._of[name]:
-            del self._of[name]
+        self._drop(name, change)
         took = max(0.0, self._loop.clock.now() - asked.at)
         phase = _phase(self._services.get(name))
         self._add(change, Outcome(name, bool(verdict.ok), phase, verdict.message, took))

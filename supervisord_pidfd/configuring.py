@@ -6,8 +6,9 @@ runs, refused as a whole or carried out as a whole: nothing is done before the l
 say no has been asked.
 """
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from supervisord_pidfd.answers import EVERYTHING, SHUTTING_DOWN
@@ -184,8 +185,24 @@ class Configuring:
     def loaded(self, outcome: Outcome) -> None:
         """Take in what came of the load that a wish asked for."""
         wish = self._current
-        if wish is None:
-            return
+        if wish is not None:
+            with self._not_in_vain(wish):
+                self._judge(wish, outcome)
+
+    @contextlib.contextmanager
+    def _not_in_vain(self, wish: Wish) -> Iterator[None]:
+        """Let the queue go on whatever happens to one wish: a bug must not stop all others."""
+        try:
+            yield
+        except BaseException as error:
+            kind = type(error).__name__
+            problem = _problem(
+                f"internal error: {kind}", "error", "syntax", file=self._sides.how.file
+            )
+            self._finish(wish, Invalid((problem,)))
+            raise
+
+    def _judge(self, wish: Wish, outcome: Outcome) -> None:
         reply = outcome.reply
         if outcome.other_version:
             self._refuse(wish, outcome, "version_changed", str(outcome.error))
@@ -267,7 +284,8 @@ class Configuring:
         if failures:
             self._refuse(wish, order.outcome, "reload_check_failed", refusal(failures))
         else:
-            change = self._carry_out(order)
+            with self._not_in_vain(wish):
+                change = self._carry_out(order)
             self._finish(wish, Applied(change, order.digest, order.problems))
 
     def _refuse(self, wish: Wish, outcome: Outcome, reason: str, message: str) -> None:

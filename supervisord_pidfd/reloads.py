@@ -95,11 +95,7 @@ class Reloads:
         services = [self._fleet.services[name] for name in names if name in self._fleet.services]
         change = changes.begin(
             "reload",
-            {
-                service.name: Asked(Goal.RELOADED, now, service.state.run)
-                for service in services
-                if _is_up(service)
-            },
+            {service.name: _ask_reload(service, now) for service in services if _is_up(service)},
         )
         for service in services:
             if _is_up(service):
@@ -107,6 +103,12 @@ class Reloads:
             else:
                 changes.note(change, service.name, f"{service.state.phase.value}: not running")
         self._answers.answer(call, change)
+
+
+def _ask_reload(service: Service, now: float) -> Asked:
+    """Ask for a reload that begins now, or after the one that is under way."""
+    reloads = 2 if service.state.reloading else 1
+    return Asked(Goal.RELOADED, now, service.state.run, reloads=reloads)
 
 
 def _is_up(service: Service) -> bool:

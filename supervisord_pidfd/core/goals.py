@@ -33,13 +33,15 @@ class Goal(enum.Enum):
 class Asked(NamedTuple):
     """Hold what was asked of a service: the goal, when, and the run that decides a start.
 
-    `settle` is how long a `simple` service without `ready.*` must also stay up, in seconds.
+    `settle` is how long a `simple` service without `ready.*` must also stay up, in seconds;
+    `reloads` how many reloads have to be over, one of which may be under way already.
     """
 
     goal: Goal
     at: float
     run: int = 0
     settle: float = 0.0
+    reloads: int = 1
 
 
 class Verdict(NamedTuple):

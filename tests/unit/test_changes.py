@@ -2,7 +2,7 @@
 
 import pytest
 
-from supervisord_pidfd.changes import KEPT
+from supervisord_pidfd.changes import KEPT, OUTCOMES_KEPT
 from supervisord_pidfd.core.events import (
     DeadlinePassed,
     ProcessExited,
@@ -344,3 +344,40 @@ def test_what_is_noted_is_told_to_those_who_wait_later(fleet):
     it.wait(change)
 
     assert it.said == [("web", True, "updated"), "over"]
+
+
+def test_large_changes_are_forgotten_sooner(fleet):
+    names = [f"s{number}" for number in range(OUTCOMES_KEPT // 3)]
+    it = fleet(*names)
+    changes = [it.stop(*names) for _ in range(5)]
+
+    found = [it.changes.find(change.ident) is not None for change in changes]
+    assert found == [False, True, True, True, True]
+
+
+def test_starts_that_are_never_over_are_forgotten_as_well(fleet):
+    it = fleet(ready=ReadySpec(ReadyKind.DELAY, 100.0))
+    first = it.start("web")
+    for _ in range(KEPT):
+        last = it.start("web")
+
+    assert it.changes.find(first.ident) is None
+    it.up().clock.advance(100)
+    it.post("web", DeadlinePassed())
+    assert last.is_over
+    assert first.outcomes == []
+
+
+def test_a_restart_that_rolls_is_not_forgotten(fleet):
+    it = fleet("a", "b")
+    for name in ("a", "b"):
+        it.start(name)
+        it.up(name)
+    rolling = it.changes.roll(["a", "b"], it.restart)
+    for _ in range(KEPT + 1):
+        it.changes.begin("stop", {})
+    it.post("a", GONE)
+    it.up("a")
+
+    assert it.changes.find(rolling.ident) is rolling
+    assert set(rolling.open) == {"b"}

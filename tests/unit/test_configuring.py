@@ -280,6 +280,21 @@ def test_a_load_that_nobody_asked_for_any_more_is_nothing(bench):
     assert it.done == []
 
 
+def test_a_bug_met_by_one_wish_does_not_stop_the_next(bench):
+    it = bench()
+    it.ask()
+    it.ask("operator:2", apply=False)
+    it.configuring._sides = it.configuring._sides._replace(
+        how=it.configuring._sides.how._replace(carry_out=lambda _order: {}["no such key"])
+    )
+    with pytest.raises(KeyError):
+        it.loaded(spec())
+
+    (problem,) = it.answers[0].problems
+    assert problem["message"] == "internal error: KeyError"
+    assert it.loads == deque([("operator:2", None)])
+
+
 # -- applies --------------------------------------------------------------------------------------
 
 

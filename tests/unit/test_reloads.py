@@ -140,6 +140,19 @@ def test_a_service_that_ends_meanwhile_has_not_reloaded(bench):
     assert outcomes(call) == [("web", False, "backoff before it had reloaded")]
 
 
+def test_a_reload_asked_for_during_another_is_over_after_both(bench):
+    it = bench(reload=HUP)
+    machine = it.services["web"]
+    machine.state = machine.state._replace(reloading=True)
+    call = it.call("reload", "web")
+    it.tried()
+    it.told(ServiceReloadFailed("code 1"))
+    assert call.answers == []
+    it.told(ServiceReloaded(0.5))
+
+    assert outcomes(call) == [("web", True, "reloaded (in 0.5s)")]
+
+
 def test_a_wait_for_something_else_is_not_ended_by_a_reload(bench):
     it = bench(reload=HUP)
     it.it.stop("web")
