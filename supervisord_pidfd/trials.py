@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from supervisord_pidfd.core.exitstatus import Exited, Signaled
 from supervisord_pidfd.core.notices import ServiceReloadRefused
-from supervisord_pidfd.core.spec import ServiceSpec
+from supervisord_pidfd.core.spec import Hook, ServiceSpec
 from supervisord_pidfd.errands import Errand, Result
 from supervisord_pidfd.hands import Hands
 from supervisord_pidfd.service import Service
@@ -83,12 +83,15 @@ class Trial:
     def _errand(self, service: Service, spec: ServiceSpec) -> Errand:
         command, pid = spec.reload.check, service.main_pid
         assert command is not None  # noqa: S101 - asked by `run`
+        environment = {"SUPERVISORD_HOOK": Hook.RELOAD_CHECK.value}
+        if pid is not None:
+            environment["MAINPID"] = str(pid)
         return Errand(
             self._hands,
             spec,
             command,
             spec.reload.timeout,
-            {} if pid is None else {"MAINPID": str(pid)},
+            environment,
             lambda result: self._ended(service, result),
             KEPT_OUTPUT,
             run=service.state.run,

@@ -239,6 +239,88 @@ def test_no_process_gets_no_signal_and_a_wrong_one_goes_to_nobody(daemon, client
     assert refused(it, "Signal", names=["a"], signal="TREM")[1] == {"parameter": "signal"}
 
 
+TALKER = """
+import os, signal, socket, sys, time
+def say(text):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as it:
+        it.sendto(text.encode(), os.environ["NOTIFY_SOCKET"].replace("@", chr(0)))
+def hup(*_):
+    say(f"RELOADING=1\\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    with open(sys.argv[1]) as file:
+        text = file.read()
+    if "ready" in text:
+        say("READY=1")
+signal.signal(signal.SIGHUP, hup)
+say("READY=1")
+while True:
+    signal.pause()
+"""
+
+
+def test_a_reload_by_signal_is_done_when_it_is_sent(daemon, client, board):
+    program = f"trap 'echo hup >{board}' HUP; echo up >{board}; while :; do sleep 0.05; done"
+    it = client("[service.a]\n" + sh(program) + 'reload.signal = "HUP"\n')
+    assert board.line() == "up"
+    (before,) = it.call("Status", names=["a"])["services"]
+
+    assert said(it.call("Reload", names=["a"]))["a"] == (True, "reloaded (in 0.0s)")
+    assert board.line() == "hup"
+    (after,) = it.call("Status", names=["a"])["services"]
+    assert (after["pid"], after["run"]) == (before["pid"], 1)
+    assert daemon.wait_for("service.reloading", "a")["by"] == BY
+    daemon.wait_for("service.reloaded", "a")
+
+
+def test_a_reload_by_command_is_done_when_it_ends(daemon, client):
+    mark = daemon.home / "good"
+    script = f'test -e {mark} && kill -0 "$MAINPID"'
+    it = client(f'[service.a]\n{SLEEPER}reload.command = ["/bin/sh", "-c", \'{script}\']\n')
+    daemon.wait_for("service.ready", "a")
+    ok, message = said(it.call("Reload", names=["a"]))["a"]
+    assert not ok
+    assert message.startswith("cannot reload: ")
+    assert message.endswith("; the old process stays")
+    mark.touch()
+
+    assert said(it.call("Reload", names=["a"]))["a"][0]
+    assert len(it.call("History", name="a")["runs"]) == 1
+
+
+def test_a_notify_service_reloads_until_it_says_so_and_not_for_ever(daemon, client):
+    words = daemon.home / "words"
+    words.write_text("ready")
+    it = client(
+        "[service.a]\n"
+        + python(TALKER, words)
+        + 'type = "notify"\nreload.signal = "HUP"\nreload.timeout = "500ms"\n'
+    )
+    daemon.wait_for("service.ready", "a")
+    ok, message = said(it.call("Reload", names=["a"]))["a"]
+    assert (ok, message.startswith("reloaded (in 0.")) == (True, True)
+    words.write_text("not yet")
+
+    assert said(it.call("Reload", names=["a"]))["a"] == (
+        False,
+        "cannot reload: timed out; the old process stays",
+    )
+    assert phase(it, "a") == "running"
+
+
+def test_a_check_that_fails_refuses_a_reload(daemon, client, board):
+    check = f'echo "$SUPERVISORD_HOOK $MAINPID" >{board}; exit 2'
+    it = client(
+        f'[service.a]\n{SLEEPER}reload.signal = "TERM"\n'
+        f'reload.check = ["/bin/sh", "-c", \'{check}\']\n'
+    )
+    pid = daemon.wait_for("service.ready", "a")["pid"]
+    _, parameters = refused(it, "Reload", names=["a"])
+
+    assert parameters["reason"] == "reload_check_failed"
+    assert board.line() == f"reload_check {pid}"
+    assert alive(pid)
+    assert daemon.wait_for("service.reload_refused", "a")["error"] == "code 2"
+
+
 def test_a_service_without_a_way_to_reload_is_refused(daemon, client):
     it = client(f"[service.a]\n{SLEEPER}")
 
