@@ -324,7 +324,7 @@ class Configuring:
         """
         now = self._sides.loop.clock.now()
         named = [name for name in restarted if name in runs]
-        along = self._sides.supervisor.names_for_restart(named, only=False)
+        along = self._sides.supervisor.sets.names_for_restart(named, only=False)
         return {
             name: Asked(Goal.STARTED, now, runs[name] + 1, SETTLE_S)
             for name in along

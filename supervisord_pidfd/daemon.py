@@ -450,7 +450,7 @@ class Daemon:
 
     def _before_reap(self) -> None:
         if self._supervisor is not None:
-            self._supervisor.look_for_orphans()
+            self._supervisor.strays.look()
 
     def _orphan_reaped(self, pid: int, status: ExitStatus) -> None:
         if self._supervisor is not None:

@@ -28,7 +28,7 @@ _CONDITIONS = {
 
 
 class Fleet(Protocol):
-    """Be what acts on sets of services, in the order that their dependencies want."""
+    """Be all services together."""
 
     @property
     def services(self) -> Mapping[str, Service]:
@@ -39,6 +39,10 @@ class Fleet(Protocol):
     def stopping(self) -> bool:
         """Tell whether the daemon shuts down."""
         ...
+
+
+class Sets(Protocol):
+    """Be what acts on sets of services, in the order that their dependencies want."""
 
     def names_for_start(self, names: Iterable[str], *, only: bool) -> tuple[str, ...]:
         """Return these and, unless `only`, what they require."""
@@ -52,15 +56,15 @@ class Fleet(Protocol):
         """Return these and, unless `only`, what is up and goes down with them."""
         ...
 
-    def start_names(self, names: Iterable[str], by: str) -> None:
+    def start(self, names: Iterable[str], by: str) -> None:
         """Ask for a start of each."""
         ...
 
-    def stop_names(self, names: Mapping[str, str | None], by: str, cause: Cause) -> None:
+    def stop(self, names: Mapping[str, str | None], by: str, cause: Cause) -> None:
         """Ask for a stop of each, in order."""
         ...
 
-    def restart_names(self, names: Mapping[str, str | None], by: str, cause: Cause) -> None:
+    def restart(self, names: Mapping[str, str | None], by: str, cause: Cause) -> None:
         """Ask for a new run of each, in order."""
         ...
 
@@ -73,6 +77,7 @@ class Sources(NamedTuple):
 
     loop: Loop
     fleet: Fleet
+    sets: Sets
     answers: Answers
     trials: Trials
 
@@ -82,6 +87,7 @@ class Operations:
 
     def __init__(self, sources: Sources) -> None:
         self._fleet = sources.fleet
+        self._sets = sources.sets
         self._changes = sources.answers.changes
         self._sources = sources
         self._answers = sources.answers
@@ -94,13 +100,13 @@ class Operations:
         if names is None or self._refused(call):
             return
         settle = given(call, "settle_s", SETTLE_S)
-        every = self._fleet.names_for_start(names, only=bool(call.parameters["only"]))
+        every = self._sets.names_for_start(names, only=bool(call.parameters["only"]))
         asked = {
             name: ask_start(service.state, self._now, settle)
             for name, service in self._each(every)
         }
         change = self._changes.begin("start", asked)
-        self._fleet.start_names(every, call.peer.by)
+        self._sets.start(every, call.peer.by)
         self._answers.answer(call, change)
 
     def stop(self, call: Call) -> None:
@@ -108,9 +114,9 @@ class Operations:
         names = self._answers.named(call)
         if names is None:
             return
-        every = self._fleet.names_for_stop(names, only=bool(call.parameters["only"]))
+        every = self._sets.names_for_stop(names, only=bool(call.parameters["only"]))
         change = self._changes.begin("stop", {name: Asked(Goal.DOWN, self._now) for name in every})
-        self._fleet.stop_names(every, call.peer.by, Cause.OPERATOR)
+        self._sets.stop(every, call.peer.by, Cause.OPERATOR)
         self._answers.answer(call, change)
 
     def restart(self, call: Call) -> None:
@@ -141,13 +147,13 @@ class Operations:
         if call.parameters["rolling"]:
             change = self._changes.roll(names, lambda name: self._restart_one(name, settle, by))
         else:
-            every = self._fleet.names_for_restart(names, only=bool(call.parameters["only"]))
+            every = self._sets.names_for_restart(names, only=bool(call.parameters["only"]))
             asked = {
                 name: ask_restart(service.state, self._now, settle)
                 for name, service in self._each(every)
             }
             change = self._changes.begin("restart", asked)
-            self._fleet.restart_names(every, by, Cause.OPERATOR)
+            self._sets.restart(every, by, Cause.OPERATOR)
         self._answers.answer(call, change)
 
     def reset(self, call: Call) -> None:
@@ -181,7 +187,7 @@ class Operations:
 
     def _restart_one(self, name: str, settle: float, by: str) -> Asked:
         asked = ask_restart(self._fleet.services[name].state, self._now, settle)
-        self._fleet.restart_names({name: None}, by, Cause.OPERATOR)  # the others are up meanwhile
+        self._sets.restart({name: None}, by, Cause.OPERATOR)  # the others are up meanwhile
         return asked
 
     # -- helpers ----------------------------------------------------------------------------------

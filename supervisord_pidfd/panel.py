@@ -84,7 +84,9 @@ class Panel:
             )
         )
         self._handlers = bind(
-            Operations(OperationsSources(loop, supervisor, answers, self._trials)),
+            Operations(
+                OperationsSources(loop, supervisor, supervisor.sets, answers, self._trials)
+            ),
             Accounts(
                 AccountsSources(
                     supervisor.services,

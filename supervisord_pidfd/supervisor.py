@@ -6,36 +6,32 @@ others is noted when it happens and drawn at the end of the turn, in `settle`, s
 ten thousand services is a loop and not a recursion.
 """
 
-import signal
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from supervisord_pidfd.core.events import (
-    RestartRequested,
-    StartRequested,
     StopRequested,
 )
-from supervisord_pidfd.core.exitstatus import ASKED_FOR, Cause, Exited, ExitStatus, Signaled
+from supervisord_pidfd.core.exitstatus import ASKED_FOR, Cause, ExitStatus
 from supervisord_pidfd.core.lifecycle import (
     EXIT_LIMIT,
     Held,
     Phase,
     ServiceState,
-    Wanted,
     is_ready,
 )
-from supervisord_pidfd.core.notices import ConfigUnreadable, OrphanReaped, ServiceDumped, Told
+from supervisord_pidfd.core.notices import ConfigUnreadable, ServiceDumped, Told
 from supervisord_pidfd.core.planner import Graph
 from supervisord_pidfd.core.reload import ReloadPlan, plan_reload
-from supervisord_pidfd.core.spec import ServiceSpec, ServiceType, SupervisorSpec, Tie
-from supervisord_pidfd.escapees import Identification
+from supervisord_pidfd.core.spec import ServiceSpec, SupervisorSpec
 from supervisord_pidfd.hands import Hands
 from supervisord_pidfd.orders import WITH_PROCESSES, Orders
-from supervisord_pidfd.orphans import Owner
 from supervisord_pidfd.rosters import Rosters
 from supervisord_pidfd.service import CompanionsOf, Service
+from supervisord_pidfd.sets import Sets
 from supervisord_pidfd.shutdown import Everybody, Request, Shutdown
 from supervisord_pidfd.starts import Starts
+from supervisord_pidfd.strays import Strays
 
 SHUTDOWN_TIMEOUT = 80.0
 SHUTDOWN_TIMEOUT_PID1 = 8.0
@@ -80,17 +76,18 @@ class Supervisor:
         self._orders = Orders(self.services, self._wake_dependents)
         self._rosters = Rosters(self.services, outside.tell, self._wake, hands.loop.clock.now)
         self.starts = Starts(hands.loop, self.services, self._orders, self._rosters)
+        self.sets = Sets(self.services, self._orders, self.starts)
+        self.strays = Strays(hands, self._find, outside.tell)
         self.shutdown = Shutdown(
             hands,
             Everybody(self.services, self.internals, self._orders),
             outside.tell,
-            self.look_for_orphans,
+            self.strays.look,
             outside.finished,
         )
         self._changes = 0
         self._crashed: dict[str, None] = {}
         self._leaving: set[str] = set()
-        self._cleaning: set[str] = set()
         self._check_idle = False
 
     # -- what a service needs ---------------------------------------------------------------------
@@ -119,10 +116,7 @@ class Supervisor:
         if after is before:  # something beside the state
             return
         self._changes += 1
-        if after.ended is not None:
-            self._cleaning.add(name)
-        elif before.ended is not None:
-            self._cleaning.discard(name)
+        self.strays.changed(service, before)
         if not service.internal:
             self._follow(service, before, after)
         for listener in self.listeners:
@@ -161,106 +155,16 @@ class Supervisor:
         """Return who waits for whom."""
         return self.starts.graph
 
-    # -- sets of services -------------------------------------------------------------------------
-
-    def names_for_start(self, names: Iterable[str], *, only: bool) -> tuple[str, ...]:
-        """Return these and, unless `only`, what they need and is not there, in order."""
-        named = dict.fromkeys(names)
-        every = self.graph.order(named) if only else self.graph.starts_with(named)
-        return tuple(
-            name
-            for name in every
-            if name in named or (name in self.services and not self._has_done(name))
-        )
-
-    def names_for_stop(self, names: Iterable[str], *, only: bool) -> dict[str, str | None]:
-        """Return these and, unless `only`, what goes down with them, in the order to stop in.
-
-        Each comes with the one that it goes down with; None for those that were named.
-        """
-        if only:
-            return dict.fromkeys(reversed(self.graph.order(names)))
-        return self.graph.stops_with(names)
-
-    def names_for_restart(self, names: Iterable[str], *, only: bool) -> dict[str, str | None]:
-        """Return these and, unless `only`, what is up and goes down with them, as for a stop."""
-        every = self.names_for_stop(names, only=only)
-        return {
-            name: along for name, along in every.items() if along is None or self._is_wanted(name)
-        }
-
-    def start_names(self, names: Iterable[str], by: str) -> None:
-        """Ask for a start of each; a newer command, so no order is about them any more."""
-        for name in names:
-            self._orders.drop(name)
-            service = self.services.get(name)
-            if service is not None:
-                service.post(StartRequested(by))
-
-    def stop_names(self, names: Mapping[str, str | None], by: str, cause: Cause) -> None:
-        """Stop all of these, each after what depends on it; see `names_for_stop`."""
-        self._orders.begin(
-            self.graph,
-            {
-                name: StopRequested(by, cause)
-                if along is None
-                else StopRequested(f"dependency:{along}", Cause.DEPENDENCY)
-                for name, along in names.items()
-                if name in self.services
-            },
-        )
-
-    def restart_names(self, names: Mapping[str, str | None], by: str, cause: Cause) -> None:
-        """Stop all of these in that order, and start each when what it waits for is back."""
-        self._orders.begin(
-            self.graph,
-            {
-                name: RestartRequested(by, cause)
-                if along is None
-                else RestartRequested(f"dependency:{along}", Cause.DEPENDENCY)
-                for name, along in names.items()
-                if name in self.services
-            },
-        )
+    # -- services come and go ---------------------------------------------------------------------
 
     def run_scheduled(self, name: str, anew: bool) -> None:  # noqa: FBT001 - the two ways to run
         """Run a task whose time has come; `anew` ends the run that is not over yet."""
         if self.stopping or name in self._leaving:
             return
         if anew:
-            self.restart_names({name: None}, "schedule", Cause.OPERATOR)
+            self.sets.restart({name: None}, "schedule", Cause.OPERATOR)
         else:
-            self.start_names((name,), "schedule")
-
-    def _is_wanted(self, name: str) -> bool:
-        service = self.services.get(name)
-        return service is not None and service.state.wanted is Wanted.UP
-
-    def _has_done(self, name: str) -> bool:
-        """Tell whether a oneshot has had its run: nobody runs it again by needing it."""
-        service = self.services[name]
-        return service.spec.type is ServiceType.ONESHOT and service.state.phase is Phase.EXITED
-
-    def _repeat_crash(self, name: str) -> None:
-        """Repeat what became of a service that ended by itself for those that are part of it.
-
-        Where it stays down, so do they; but whoever requires it waits for it instead.
-        """
-        whole = self.services.get(name)
-        parts = self.graph.parts_of((name,))
-        events: dict[str, StopRequested | RestartRequested] = {}
-        for part, along in parts.items():
-            if along is None or not self._is_wanted(part) or whole is None:
-                continue
-            waits = any(
-                one.tie is Tie.REQUIRES and one.target == along for one in self.graph.needs(part)
-            )
-            event = RestartRequested if waits or whole.state.phase in _ACTIVE else StopRequested
-            events[part] = event(f"dependency:{along}", Cause.DEPENDENCY)
-        if events:
-            self._orders.begin(self.graph, events)
-
-    # -- services come and go ---------------------------------------------------------------------
+            self.sets.start((name,), "schedule")
 
     def start(self, specs: Mapping[str, ServiceSpec]) -> None:
         """Take in the first configuration, and start what is to start by itself."""
@@ -268,7 +172,7 @@ class Supervisor:
         for spec in specs.values():
             self._add(spec)
         wanted = [name for name, spec in specs.items() if spec.autostart]
-        self.start_names(self.names_for_start(wanted, only=False), "config")
+        self.sets.start(self.sets.names_for_start(wanted, only=False), "config")
 
     def planned(self) -> dict[str, ServiceSpec]:
         """Return what is to be, as far as it is under way: what a new configuration changes."""
@@ -296,7 +200,7 @@ class Supervisor:
         for name in plan.add:
             self._add_or_return(specs[name])
         wanted = [name for name in plan.add if specs[name].autostart]
-        self.start_names(self.names_for_start(wanted, only=False), "config")
+        self.sets.start(self.sets.names_for_start(wanted, only=False), "config")
         return plan
 
     def _use_graph(self, specs: Mapping[str, ServiceSpec]) -> None:
@@ -354,48 +258,17 @@ class Supervisor:
         """Restart these with their new specs, and what is up and goes down with them."""
         for name, spec in specs.items():
             self.services[name].use_after_run(spec)
-        wanted = [name for name in specs if restart and self._is_wanted(name)]
-        self.restart_names(self.names_for_restart(wanted, only=False), "config", Cause.CONFIG)
+        wanted = [name for name in specs if restart and self.sets.is_wanted(name)]
+        self.sets.restart(self.sets.names_for_restart(wanted, only=False), "config", Cause.CONFIG)
 
-    # -- orphans ----------------------------------------------------------------------------------
-
-    def look_for_orphans(self) -> None:
-        """Find children that we did not spawn; called before a reap, while zombies are listed."""
-        found = self._hands.orphans.look(self._hands.reaper.knows, len(self._hands.reaper))
-        if found:
-            self._identify(found)
+    def _find(self, name: str) -> Service | None:
+        return self.services.get(name) or self.internals.get(name)
 
     def orphan_reaped(self, pid: int, status: ExitStatus) -> None:
         """Take note that an orphan is gone."""
-        self._hands.orphans.forget(pid)
-        code = status.code if isinstance(status, Exited) else None
-        signum = status.signum if isinstance(status, Signaled) else None
-        self._outside.tell(Told(OrphanReaped(code, signum, pid)))
-        if self._cleaning:
-            self.look_for_orphans()  # it may have left children of its own, which are ours now
-        for name in tuple(self._cleaning):
-            self._recheck(name)
+        self.strays.reaped(pid, status)
         if self.stopping:
             self.shutdown.look_again()
-
-    def _recheck(self, name: str) -> None:
-        service = self.services.get(name) or self.internals.get(name)
-        if service is not None:
-            service.recheck_scope()
-
-    def _identify(self, pids: list[int]) -> None:
-        """Have a child read whose these are: their memory may block whoever reads it."""
-        Identification(self._hands.loop, self._hands.reaper, pids, self._identified)
-
-    def _identified(self, pid: int, owner: Owner) -> None:
-        self._hands.orphans.identify(pid, owner)
-        service = self.services.get(owner.service)
-        if service is not None:
-            service.orphan_identified(pid)
-        if self.stopping:
-            self._hands.orphans.signal(pid, signal.SIGTERM)
-        for name in tuple(self._cleaning):
-            self._recheck(name)
 
     # -- shutting down ----------------------------------------------------------------------------
 
@@ -423,6 +296,7 @@ class Supervisor:
 
         Without a code it will be that of the `main` service, however it ends.
         """
+        self.strays.ending = True
         request = Request(by, signum, service, code)
         self.shutdown.begin(self.graph, self.shutdown_timeout, request)
 
@@ -452,7 +326,7 @@ class Supervisor:
         if not self.stopping:
             self._rosters.advance()
             while self._crashed:
-                self._repeat_crash(self._crashed.popitem()[0])
+                self.sets.repeat_crash(self._crashed.popitem()[0])
         self._orders.advance()
 
     def _exit_if_idle(self) -> None:

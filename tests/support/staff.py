@@ -48,7 +48,7 @@ class Staff:
             companions_of=lambda _service: (Announcing(world),),
         )
         self.supervisor = Supervisor(hands, outside, settings or SupervisorSpec(), pid1=False)
-        world.before_reap = self.supervisor.look_for_orphans
+        world.before_reap = self.supervisor.strays.look
         world.loop.after_turn = self._settle
         self.specs = {spec.name: spec for spec in specs}
         self.supervisor.start(self.specs)
@@ -97,20 +97,20 @@ class Staff:
 
     def start(self, *names: str, only: bool = False) -> None:
         """Start as an operator does."""
-        every = self.supervisor.names_for_start(names, only=only)
-        self.supervisor.start_names(every, "operator:0")
+        every = self.supervisor.sets.names_for_start(names, only=only)
+        self.supervisor.sets.start(every, "operator:0")
         self.supervisor.settle()
 
     def stop(self, *names: str, only: bool = False) -> None:
         """Stop as an operator does."""
-        every = self.supervisor.names_for_stop(names, only=only)
-        self.supervisor.stop_names(every, "operator:0", Cause.OPERATOR)
+        every = self.supervisor.sets.names_for_stop(names, only=only)
+        self.supervisor.sets.stop(every, "operator:0", Cause.OPERATOR)
         self.supervisor.settle()
 
     def restart(self, *names: str, only: bool = False) -> None:
         """Restart as an operator does."""
-        every = self.supervisor.names_for_restart(names, only=only)
-        self.supervisor.restart_names(every, "operator:0", Cause.OPERATOR)
+        every = self.supervisor.sets.names_for_restart(names, only=only)
+        self.supervisor.sets.restart(every, "operator:0", Cause.OPERATOR)
         self.supervisor.settle()
 
     def apply(self, *specs: ServiceSpec, without: tuple[str, ...] = ()) -> None:

@@ -87,6 +87,10 @@ class Bench:
         else:
             done({})
 
+    @property
+    def sets(self):
+        return self
+
     def names_for_restart(self, names, *, only):
         assert not only
         return {**dict.fromkeys(names), **(self.along if names else {})}

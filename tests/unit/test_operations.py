@@ -67,7 +67,7 @@ class Bench:
         self.services = self.it.machines
         self.stopping = False
         answers = Answers(self.services, self.it.changes, self.resolve)
-        self.operations = Operations(Sources(self.it.loop, self, answers, self))
+        self.operations = Operations(Sources(self.it.loop, self, self, answers, self))
         known = KnownFrom(
             self.services,
             SimpleNamespace(runs=lambda _name: self.runs),
@@ -99,15 +99,15 @@ class Bench:
 
     names_for_restart = names_for_stop
 
-    def start_names(self, names, by):
+    def start(self, names, by):
         for name in names:
             self.it.post(name, StartRequested(by))
 
-    def stop_names(self, names, by, cause):
+    def stop(self, names, by, cause):
         for name in names:
             self.it.post(name, StopRequested(by, cause))
 
-    def restart_names(self, names, by, cause):
+    def restart(self, names, by, cause):
         for name in names:
             self.it.post(name, RestartRequested(by, cause))
 
