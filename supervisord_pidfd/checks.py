@@ -21,6 +21,7 @@ from supervisord_pidfd.core.exitstatus import Cause, Exited
 from supervisord_pidfd.core.health import (
     UNKNOWN,
     CheckRecord,
+    Health,
     Verdict,
     first_run,
     next_run,
@@ -374,7 +375,7 @@ class Prober:
     def catch_up(self) -> None:
         """Do nothing: what was not asked in time is not asked any more."""
 
-    def follow(self, _before: ServiceState, after: ServiceState) -> None:
+    def follow(self, before: ServiceState, after: ServiceState) -> None:
         """Begin and end with the run, and with being ready."""
         starting = after.phase is Phase.STARTING and after.executed and after.pid is not None
         if starting and self._probe is None:
@@ -382,6 +383,8 @@ class Prober:
         elif not starting and self._probe is not None:
             self._probe.stop()
             self._probe = None
+        if before.failing != after.failing:
+            self._follow_watchdog(before, after)
         up = after.phase is Phase.RUNNING
         if up and not self._up:
             self._up = True
@@ -450,6 +453,18 @@ class Prober:
             if check.kind is CheckKind.WATCHDOG:
                 late = Verdict(ok=False, took_s=check.period, error="no answer", timed_out=True)
                 self._count(name, late)
+
+    def _follow_watchdog(self, before: ServiceState, after: ServiceState) -> None:
+        """Take over what the machine decides by itself: that a watchdog was missed, or is back."""
+        for name, check in self._specs.items():
+            if check.kind is not CheckKind.WATCHDOG:
+                continue
+            failed, fails = name in before.failing, name in after.failing
+            if fails and not failed:
+                self._service.checks[name].health = Health(ok=False, failures=check.failures)
+                self._missed()
+            elif failed and name in after.checked and not fails:
+                self._service.checks[name].health = Health(ok=True)
 
     def leaving(self) -> None:
         """Leave a service alone that ends by itself."""
