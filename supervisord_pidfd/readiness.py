@@ -15,7 +15,6 @@ import errno
 import os
 import socket
 import struct
-import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -65,6 +64,7 @@ LOST_AFTER = 0.1
 
 _CREDENTIALS = struct.Struct("3i")
 _PATH_MAX = 107
+_PRIME = 0xFFFFFFFB
 _FDS_MAX = 253
 """SCM_MAX_FD: the kernel lets nobody attach more to one message."""
 
@@ -179,7 +179,7 @@ class NotifySocket:
         directory, name = self._around.directory, self._service.name
         if directory is None:
             return None
-        for word in (name, f"{zlib.crc32(name.encode()):08x}"):
+        for word in (name, f"{int.from_bytes(name.encode(), 'big') % _PRIME:08x}"):
             path = os.path.join(directory, f"{word}.{run}")
             if len(os.fsencode(path)) <= _PATH_MAX:
                 return path
