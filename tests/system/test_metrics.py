@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.system.helpers import kill, reaping, sh
+from tests.system.test_readiness import saying
 
 LISTEN = 'metrics.listen = "127.0.0.1:0"\n'
 WEB = "[service.web]\ncommand = 'sleep 1000'\nbackoff.delay = 0\n"
@@ -153,3 +154,29 @@ def test_a_unix_socket(daemon):
     daemon.start(f'metrics.listen = "unix:{path}"\n' + WEB)
     assert daemon.wait_for("gateway.listening")["address"] == f"unix:{path}"
     assert daemon.stop() == 0
+
+
+def test_checks_and_what_services_say_are_counted(daemon, serving):
+    check = "period = '20ms', failures = 2, action = 'none'"
+    address = serving(
+        "[service.web]\ntype = 'notify'\n"
+        f"health.good = {{exec = ['true'], {check}}}\nhealth.bad = {{exec = ['false'], {check}}}\n"
+        + saying("", "NOTHING=1", "READY=1", "stay")
+    )
+    daemon.wait_for("check.unhealthy", "web")
+    samples = scrape(address)
+
+    def of_check(name, check, **labels):
+        return value(samples, f"supervisord_check_{name}", service="web", check=check, **labels)
+
+    assert value(samples, "supervisord_service_healthy", service="web") == 0
+    assert value(samples, "supervisord_service_ready", service="web") == 0
+    assert of_check("up", "bad") == 0
+    assert of_check("runs_total", "bad", result="failure") >= 2
+    assert of_check("last_duration_seconds", "bad") > 0
+    assert of_check("runs_total", "good", result="success") >= 0
+    said = {
+        result: value(samples, "supervisord_notify_messages_total", result=result)
+        for result in ("accepted", "ignored", "refused")
+    }
+    assert said == {"accepted": 1, "ignored": 1, "refused": 1}
