@@ -108,7 +108,7 @@ def test_a_reply_larger_than_a_pipe(file):
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_the_examples_load(path):
     # As an ordinary user: the checkout may be one that root would not trust.
-    reply = load_blocking(request_for(path, uid=os.getuid() or 1000, all_keys=True))
+    reply = load_blocking(request_for(path, uid=os.getuid() or 1000))
 
     assert not has_errors(reply.problems), child.render(reply.problems)
     assert reply.services

@@ -1,5 +1,6 @@
 """The examples do what their comments say."""
 
+import socket
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[2] / "config/examples"
@@ -32,3 +33,27 @@ def test_services_of_the_example_start_in_order_and_stop_in_reverse(daemon):
     stopped = {n: when(daemon, "service.stopped", n) for n in ("worker@0", "web", "metrics", "db")}
     assert stopped["worker@0"] < stopped["web"] < stopped["db"]
     assert stopped["metrics"] < stopped["db"]
+
+
+def test_services_of_the_example_are_ready_by_what_it_says(daemon):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    daemon.start(
+        (EXAMPLES / "health.toml").read_text(),
+        "--set", f'service.web.environment.PORT="{port}"',
+    )  # fmt: skip
+
+    assert daemon.wait_for("service.ready", service="web")["way"] == "http"
+    assert daemon.wait_for("service.ready", service="s6")["way"] == "fd"
+    assert daemon.stop() == 0
+
+
+def test_tasks_of_the_example_run_with_their_commands(daemon):
+    daemon.start((EXAMPLES / "tasks.toml").read_text())
+    daemon.wait_for("service.ready", service="server")
+
+    assert when(daemon, "service.exited", "prepare") < when(daemon, "service.spawned", "server")
+    assert daemon.stop() == 0
+    assert daemon.told("hook.failed") == []
+    (ended,) = daemon.told("service.exited", "server")
+    assert (ended["cause"], ended["signal"], ended["forced"]) == ("operator", "SIGTERM", False)
