@@ -36,6 +36,7 @@ requires = ["checked:healthy"]
 [service.checked]
 command = "sleep 1000"
 requires = ["gate"]
+health.there = {{ exec = "test -e {home}/checked.ok", period = "100ms", action = "none" }}
 
 [service.task]
 type = "oneshot"
@@ -137,6 +138,8 @@ def test_twelve_services_start_in_order_survive_their_root_and_stop_in_reverse(
 
     (place / "gate.open").touch()
     daemon.wait_for("service.ready", "last")
+    assert "needs checked (running)" in pidfdctl("status", "on_healthy").stdout
+    (place / "checked.ok").touch()
     daemon.wait_for("service.ready", "on_healthy")
 
     started = order(daemon, "service.starting")
