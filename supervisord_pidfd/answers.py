@@ -32,6 +32,7 @@ class Answers:
         services: The services by their full names.
         changes: The commands under way.
         resolve: Turns names as typed into full names, or raises as `naming.expand` does.
+        record: Describes a service as `Status` does.
     """
 
     def __init__(
@@ -39,10 +40,12 @@ class Answers:
         services: Mapping[str, Service],
         changes: Changes,
         resolve: Callable[[Iterable[str]], tuple[str, ...]],
+        record: Callable[[Service], Mapping[str, Any]],
     ) -> None:
         self.changes = changes
         self._services = services
         self._resolve = resolve
+        self._record = record
 
     # -- names ------------------------------------------------------------------------------------
 
@@ -98,13 +101,24 @@ class Answers:
             call.reply({**frame, "outcomes": [one._asdict() for one in done.outcomes]})
 
         def timed_out(late: Change) -> None:
-            outcomes = [*late.outcomes, *self.changes.unfinished(late)]
+            unfinished = [self._placed(one) for one in self.changes.unfinished(late)]
+            outcomes = [*late.outcomes, *unfinished]
             said = {"change": late.ident, "outcomes": [one._asdict() for one in outcomes]}
             call.error(WAIT_TIMED_OUT, said)
 
         waiter = Waiter(finished, over, timed_out, given(call, "timeout_s", math.inf))
         call.on_gone(lambda: self.changes.leave(change, waiter))
         self.changes.wait(change, waiter)
+
+    def _placed(self, outcome: Outcome) -> Outcome:
+        """Say what a service that is not there yet waits for, or what it is at."""
+        service = self._services.get(outcome.service)
+        if service is None:
+            return outcome
+        record = self._record(service)
+        needs = ", ".join(record["waiting_for"])
+        message = f"waiting for {needs}" if needs else record["detail"] or outcome.message
+        return outcome._replace(message=message)
 
 
 def given(call: Call, name: str, default: float) -> float:

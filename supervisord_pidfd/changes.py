@@ -193,7 +193,7 @@ class Changes:
         took = self._loop.clock.now() - change.begun
         open_ones = [(name, self._services.get(name)) for name in (*change.open, *change.rest)]
         return [
-            Outcome(name, False, _phase(service), f"{_phase(service)} after {took:.3g}s", took)
+            Outcome(name, False, _phase(service), _phase(service), took)
             for name, service in open_ones
         ]
 

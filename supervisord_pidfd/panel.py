@@ -69,8 +69,8 @@ class Panel:
             configuring.Sides(loop, supervisor, self._changes, self._trials, going_over),
             supervisor.spec,
         )
-        answers = Answers(supervisor.services, self._changes, self._resolve)
         self.records = Records(loop.clock, publisher.tally, self._needs)
+        answers = Answers(supervisor.services, self._changes, self._resolve, self.records.service)
         queries = Queries(
             QueriesSources(supervisor, self.records, self._resolve, publisher.tally.families)
         )

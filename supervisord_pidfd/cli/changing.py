@@ -147,10 +147,16 @@ def _waited_for(session: Session, pending: Sequence[Outcome], timeout: float | N
     after = f"after {format_duration(timeout)}" if timeout is not None else "in time"
     if not pending:
         return f"{session.words.what}: not done {after}"
-    first = pending[0]
-    more = f" (and {plural(len(pending) - 1, 'other')})" if len(pending) > 1 else ""
+    named = [one for one in pending if _is_named(session.words.operands, str(one["service"]))]
+    first, *others = named or pending
+    more = f" (and {plural(len(others), 'other')})" if others else ""
     message = escape(str(first["message"] or first["phase"]))
     return f"'{escape(str(first['service']))}'{more}: {message} {after}"
+
+
+def _is_named(names: Sequence[str], service: str) -> bool:
+    """Tell whether a service was asked for by its name, and not only what it needs."""
+    return service in names or service.partition("@")[0] in names
 
 
 def act(session: Session) -> int:

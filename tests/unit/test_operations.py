@@ -72,11 +72,12 @@ class Bench:
             self.services,
             SimpleNamespace(runs=lambda _name: self.runs),
             lambda service: Subject(service.spec, service.state, self.it.clock.now(), 5000.0),
-            lambda service: {"name": service.name},
+            lambda service: {"name": service.name, "waiting_for": self.needs, "detail": "asleep"},
             lambda: None,
         )
         self.accounts = Accounts(known, answers)
         self.runs = ()
+        self.needs = []
         self.failures = {}
         self.tried = []
 
@@ -171,6 +172,16 @@ def test_with_more_each_service_is_a_reply_and_the_last_has_all(bench):
         ["a"],
         ["b", "a"],
     ]
+
+
+@pytest.mark.parametrize(("needs", "said"), [([], "asleep"), (["a", "b"], "waiting for a, b")])
+def test_a_wait_that_takes_too_long_says_what_is_missing(bench, needs, said):
+    it = bench(ready=SLOW)
+    it.needs += needs
+    call = it.call("start", names=["web"], timeout_s=2)
+    it.it.up().advance(2)
+
+    assert call.answers[0][1]["outcomes"][0]["message"] == said
 
 
 def test_a_wait_that_takes_too_long_says_which_change_goes_on(bench):

@@ -24,7 +24,7 @@ class Bench:
         self.stopping = False
         self.trials = []
         self.sent = []
-        answers = Answers(self.services, self.it.changes, tuple)
+        answers = Answers(self.services, self.it.changes, tuple, dict)
         self.reloads = Reloads(self.it.loop, self, answers, self)
         for name, machine in self.services.items():
             machine.send = lambda signum, by, *, whole_group, name=name: self._send(

@@ -93,6 +93,18 @@ def test_a_wait_that_takes_too_long_names_what_is_missing(pidfdctl):
     )
 
 
+def test_what_was_asked_for_is_named_before_what_it_needs(pidfdctl):
+    needed = outcome("worker@0", "code 1; try 2 of 10 in 4s", "backoff", ok=False)
+    late = error("WaitTimedOut", change=17, outcomes=[needed, LATE])
+    named = pidfdctl(Scripted(Start=[late]), "start", "report", "--timeout", "5s")
+    globbed = pidfdctl(Scripted(Start=[late]), "start", "re*", "--timeout", "5s")
+
+    assert "cannot confirm 'report': waiting for worker@0 after 5s" in named.err
+    assert (
+        "cannot confirm 'worker@0' (and 1 other): code 1; try 2 of 10 in 4s after" in globbed.err
+    )
+
+
 def test_a_failure_wins_over_a_time_out(pidfdctl):
     first = {"change": 17, "outcomes": [FAILED]}
     late = error("WaitTimedOut", change=17, outcomes=[FAILED, LATE])
