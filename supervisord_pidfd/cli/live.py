@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import sys
 import termios
 import tty
@@ -9,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from supervisord_pidfd.cli.screen import Screen
-from supervisord_pidfd.cli.session import DONE
+from supervisord_pidfd.cli.session import DONE, INTERRUPTED
 
-_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+# The other page, no cursor, and lines that are cut at the edge.
+_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 _HOME, _END_OF_LINE, _BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 Draw = Callable[[], list[str]]
@@ -23,17 +25,20 @@ def live(screen: Screen, draw: Draw, every_s: float, key: Key | None = None) -> 
 
     `key` is told each key but `q`; it returns whether to draw at once.
     """
-    with _keyboard(screen) as keyboard:
-        first = True
-        while True:
-            lines = draw()
-            if screen.terminal and not screen.as_json:
-                _paint(screen, lines)
-            else:
-                screen.lines(lines if first else ["", *lines] if lines else [])
-            first = False
-            if _asked_to_end(keyboard, every_s, key):
-                return DONE
+    try:
+        with _keyboard(screen) as keyboard:
+            first = True
+            while True:
+                lines = draw()
+                if screen.terminal and not screen.as_json:
+                    _paint(screen, lines)
+                else:
+                    screen.lines(lines if first else ["", *lines] if lines else [])
+                first = False
+                if _asked_to_end(keyboard, every_s, key):
+                    return DONE
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _paint(screen: Screen, lines: list[str]) -> None:
@@ -61,18 +66,35 @@ def _asked_to_end(keyboard: int | None, every_s: float, key: Key | None) -> bool
 
 @contextmanager
 def _keyboard(screen: Screen) -> Iterator[int | None]:
-    """Take keys one by one and use the other page of the terminal; put both back."""
+    """Take keys one by one and use the other page of the terminal; put both back.
+
+    They are put back for Ctrl-Z too, and taken again when the shell brings us back.
+    """
     if not screen.terminal or screen.as_json:
         yield None
         return
     stdin = sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None
     before = termios.tcgetattr(stdin) if stdin is not None else None
-    screen.write(_ENTER)
-    try:
+
+    def enter() -> None:
+        screen.control(_ENTER)
         if stdin is not None:
             tty.setcbreak(stdin)
-        yield stdin
-    finally:
-        screen.write(_LEAVE)
+
+    def leave() -> None:
+        screen.control(_LEAVE)
         if stdin is not None and before is not None:
             termios.tcsetattr(stdin, termios.TCSADRAIN, before)
+
+    def rest(_signum: int, _frame: object) -> None:
+        leave()
+        signal.raise_signal(signal.SIGSTOP)
+        enter()
+
+    old = signal.signal(signal.SIGTSTP, rest)
+    enter()
+    try:
+        yield stdin
+    finally:
+        leave()
+        signal.signal(signal.SIGTSTP, old)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn, cast
 
-from supervisord_pidfd.cli.args import help_of, help_of_all, parse
+from supervisord_pidfd.cli.args import help_of, help_of_all, parse, quoted
 from supervisord_pidfd.cli.screen import Screen, escape, standard_screen
 from supervisord_pidfd.cli.session import (
     DONE,
@@ -90,6 +90,7 @@ def run(session: Session) -> int:
         failure = session.refused(error)
         _tell_problems(error, failure, screen)
     except KeyboardInterrupt:
+        screen.end_of_line()
         if words.verb.method not in WAITED_FOR:  # whoever watched has seen enough
             return INTERRUPTED
         failure = _interrupted(session)
@@ -131,7 +132,9 @@ def _handler(verb: str) -> Callable[[Session], int]:
 
 
 def _interrupted(session: Session) -> Failure:
-    text = f"interrupted: cannot confirm '{session.words.verb.name}'; it goes on"
+    words = session.words
+    what = quoted(words.operands) if words.operands else f"'{words.verb.name}'"
+    text = f"interrupted: cannot confirm {escape(what)}; it goes on"
     if session.change is not None:
         text += f" (pidfdctl wait --change {session.change})"
     return Failure(INTERRUPTED, "Interrupted", text, {"change": session.change})

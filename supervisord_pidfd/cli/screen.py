@@ -74,10 +74,19 @@ class Screen:
         self._out.write(text)
         self._out.flush()
 
+    def control(self, sequence: str) -> None:
+        """Write a control sequence past the buffer, for a signal may come while that is busy."""
+        os.write(self._out.fileno(), sequence.encode())
+
     def error(self, text: str) -> None:
         """Print an error."""
         self._err.write(f"pidfdctl: {text}\n")
         self._err.flush()
+
+    def end_of_line(self) -> None:
+        """Go to a line of our own: the terminal has echoed the ^C that ended us."""
+        if self._err.isatty():
+            self._err.write("\n")
 
     def warn(self, text: str) -> None:
         """Print a line of bad news that is not ours: an outcome, a problem of a file."""

@@ -129,7 +129,7 @@ def test_ctrl_c_ends_the_wait(path):
         said = ran.stderr.read()
 
     assert ran.returncode == 130
-    assert said == b"pidfdctl: interrupted: cannot confirm 'start'; it goes on\n"
+    assert said == b"pidfdctl: interrupted: cannot confirm 'web'; it goes on\n"
 
 
 def test_outcomes_are_printed_as_they_come(path):
@@ -170,6 +170,9 @@ class Terminal:
             ready, _, _ = select.select([self._master], [], [], deadline - time.monotonic())
             assert ready, self.shown
             self.shown += os.read(self._master, 1 << 16)
+
+    def settings(self):
+        return termios.tcgetattr(self._slave)
 
     def press(self, keys):
         os.write(self._master, keys)
@@ -223,8 +226,25 @@ def test_watching_leaves_the_terminal_as_it_was(path, terminal, words, end, code
 
     assert ended == (code, screen.before)
     assert b"pidfdctl: " not in screen.shown
-    assert screen.shown.startswith(b"\x1b[?1049h\x1b[?25l")
-    assert b"\x1b[?25h\x1b[?1049l" in screen.shown
+    assert screen.shown.startswith(b"\x1b[?1049h\x1b[?25l\x1b[?7l")
+    assert b"\x1b[?7h\x1b[?25h\x1b[?1049l" in screen.shown
+
+
+def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it_again(path, terminal):
+    with Scripted(Status=WEB).serve(path):
+        screen = terminal("top")
+        screen.wait_for(b"1 service")
+        screen.process.send_signal(signal.SIGTSTP)
+        os.waitid(os.P_PID, screen.process.pid, os.WSTOPPED)
+        while_stopped = screen.settings()
+        screen.process.send_signal(signal.SIGCONT)
+        screen.wait_for(b"1 service", times=2)
+        screen.press(b"q")
+        ended = screen.end()
+
+    assert while_stopped == screen.before
+    assert ended == (0, screen.before)
+    assert screen.shown.count(b"\x1b[?1049h") == screen.shown.count(b"\x1b[?1049l") == 2
 
 
 def test_more_services_than_rows_are_counted(path, terminal):

@@ -66,13 +66,13 @@ class Bench:
         self.it = Fleet(*names, **members)
         self.services = self.it.machines
         self.stopping = False
-        answers = Answers(self.services, self.it.changes, self.resolve)
+        answers = Answers(self.services, self.it.changes, self.resolve, self.record)
         self.operations = Operations(Sources(self.it.loop, self, self, answers, self))
         known = KnownFrom(
             self.services,
             SimpleNamespace(runs=lambda _name: self.runs),
             lambda service: Subject(service.spec, service.state, self.it.clock.now(), 5000.0),
-            lambda service: {"name": service.name, "waiting_for": self.needs, "detail": "asleep"},
+            self.record,
             lambda: None,
         )
         self.accounts = Accounts(known, answers)
@@ -85,6 +85,9 @@ class Bench:
         """Be the trials: what the checks say is set beforehand."""
         self.tried += [service.name for service, _ in candidates]
         done(self.failures)
+
+    def record(self, service):
+        return {"name": service.name, "waiting_for": self.needs, "detail": "asleep"}
 
     def resolve(self, names):
         for name in names:
@@ -281,7 +284,7 @@ def test_a_wait_needs_names_or_a_change(bench):
 def test_explain_answers_what_is_known(bench):
     said = bench().call("explain", name="web").answers[0][1]
 
-    assert said["service"] == {"name": "web"}
+    assert said["service"]["name"] == "web"
     assert said["summary"] == "web is stopped: it was never started"
     assert said["try"] == ["pidfdctl start web", "pidfdctl history web"]
 

@@ -135,7 +135,8 @@ def test_ctrl_c_ends_the_wait_and_not_the_change(pidfdctl):
 
     assert ran.code == 130
     assert ran.err == (
-        "pidfdctl: interrupted: cannot confirm 'start'; it goes on (pidfdctl wait --change 17)\n"
+        "pidfdctl: interrupted: cannot confirm 'web', 'db'; it goes on"
+        " (pidfdctl wait --change 17)\n"
     )
 
 
