@@ -152,6 +152,23 @@ class ControlServer:
 
     # -- clients come and go ----------------------------------------------------------------------
 
+    def let_in(self, access: Access) -> None:
+        """Go over to other readers; those who are here have to come again."""
+        if access == self.access:
+            return
+        self.access = access
+        for conversation in tuple(self._conversations):
+            if conversation.role is Role.READ:
+                conversation.close()
+
+    def listen_on(self, listener: socket.socket) -> None:
+        """Take another listening socket in place of the one before, which its owner closes."""
+        if self._listens:
+            self._rest()
+        listener.setblocking(False)
+        self._listener = listener
+        self._listen()
+
     def _listen(self) -> None:
         """Accept, unless somebody waits for room or the descriptors have run out."""
         if not self._listens and self._waiting is None and self._resume.when == math.inf:

@@ -5,7 +5,6 @@ then the loop turns, and everything else happens in it.
 """
 
 import contextlib
-import errno
 import os
 import random
 import signal
@@ -45,7 +44,7 @@ from supervisord_pidfd.errors import StartupError
 from supervisord_pidfd.garbage import Garbage
 from supervisord_pidfd.hands import Hands
 from supervisord_pidfd.internals import Internals
-from supervisord_pidfd.listening import Listener, mode_of
+from supervisord_pidfd.listening import Listener, mode_of, word_of
 from supervisord_pidfd.loop import Loop, Priority
 from supervisord_pidfd.options import RunOptions
 from supervisord_pidfd.orphans import Orphans
@@ -365,7 +364,7 @@ class Daemon:
         try:
             self._listener = Listener(path, mode_of(spec))
         except OSError as error:
-            self._tell(ControlUnavailable(path, _errno_name(error)))
+            self._tell(ControlUnavailable(path, word_of(error)))
 
     def _make_panel(self, supervisor: Supervisor, hands: Hands) -> Panel:
         going_over = GoingOver(
@@ -588,12 +587,6 @@ def _optional(features: sysabi.Features) -> tuple[str, ...]:
     """Name the optional features of the kernel that are in use."""
     names = ("pidfs", "exit_info", "group_signal") if features.pidfd else ()
     return tuple(name for name in names if getattr(features, name))
-
-
-def _errno_name(error: OSError) -> str:
-    if error.errno is None:  # CPython's own word for a path that is too long
-        return "ENAMETOOLONG"
-    return errno.errorcode.get(error.errno, str(error.errno))
 
 
 def _place_of(error: BaseException) -> str:

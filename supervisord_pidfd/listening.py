@@ -5,6 +5,7 @@ named: there, whoever answers at the path keeps it.
 """
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -22,6 +23,15 @@ FOR_US, FOR_ALL = 0o600, 0o666
 def mode_of(spec: SupervisorSpec) -> int:
     """Let others connect if there are any who may do something."""
     return FOR_ALL if spec.read_uids or spec.read_gids else FOR_US
+
+
+def word_of(error: OSError | StartupError) -> str:
+    """Name in a word why there is no socket."""
+    if isinstance(error, StartupError):
+        return "EADDRINUSE"
+    if error.errno is None:  # CPython's own word for a path that is too long
+        return "ENAMETOOLONG"
+    return errno.errorcode.get(error.errno, str(error.errno))
 
 
 class Listener:

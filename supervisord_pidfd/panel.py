@@ -19,11 +19,13 @@ from supervisord_pidfd.control import ControlServer, Outward
 from supervisord_pidfd.core import naming
 from supervisord_pidfd.core.history import History
 from supervisord_pidfd.core.lifecycle import Phase, ServiceState
+from supervisord_pidfd.core.notices import ControlUnavailable, Told
 from supervisord_pidfd.core.reload import PlanItem
 from supervisord_pidfd.deployment import Deployment
+from supervisord_pidfd.errors import StartupError
 from supervisord_pidfd.explain import Applied, Need, Subject
 from supervisord_pidfd.hands import Hands
-from supervisord_pidfd.listening import Listener, mode_of
+from supervisord_pidfd.listening import Listener, mode_of, word_of
 from supervisord_pidfd.operations import Operations
 from supervisord_pidfd.operations import Sources as OperationsSources
 from supervisord_pidfd.publisher import Publisher
@@ -123,8 +125,21 @@ class Panel:
         spec = self._supervisor.spec
         if self._server is not None and self._listener is not None:
             readers = frozenset(spec.read_uids), frozenset(spec.read_gids)
-            self._server.access = Access(os.geteuid(), *readers)
-            self._listener.let_connect(mode_of(spec))
+            self._server.let_in(Access(os.geteuid(), *readers))
+            if self._listener.is_in_place:
+                self._listener.let_connect(mode_of(spec))
+            else:
+                self._make_anew(self._server, self._listener)
+
+    def _make_anew(self, server: ControlServer, old: Listener) -> None:
+        """Make the socket again: its file was removed, or is somebody else's."""
+        try:
+            self._listener = Listener(old.path, mode_of(self._supervisor.spec))
+        except (OSError, StartupError) as error:
+            self._sides.publisher.tell(Told(ControlUnavailable(old.path, word_of(error))))
+            return
+        server.listen_on(self._listener.socket)
+        old.close()
 
     def work(self) -> bool:
         """Do a turn's share for clients; return whether there is more."""

@@ -87,6 +87,22 @@ def test_a_connection_is_identified_by_the_kernel(desk):
     assert peer.full
 
 
+def test_readers_have_to_come_again_when_others_may_read(desk):
+    held = []
+    desk.handlers.own["wait"] = held.append
+    reader, owner = desk.client(Role.READ, SOMEBODY), desk.client()
+    for client in (reader, owner):
+        client.send(request("Wait"))
+    desk.server.let_in(desk.server.access)
+    desk.turns()
+    assert not reader.is_closed
+    desk.server.let_in(desk.server.access._replace(read_uids=frozenset({7})))
+    desk.turns()
+    assert reader.is_closed
+    assert [call.gone for call in held] == [True, False]
+    assert not owner.is_closed
+
+
 # -- what is not a call ---------------------------------------------------------------------------
 
 

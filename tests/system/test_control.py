@@ -269,3 +269,26 @@ def test_what_cannot_be_a_socket_costs_only_the_socket(daemon, tmp_path, what):
     assert daemon.stop() == 0
     if what == "file":
         assert path.read_text() == "mine"
+
+
+def test_a_socket_that_was_removed_is_made_again_with_the_next_configuration(daemon):
+    with started(daemon).client() as before:
+        daemon.socket.unlink()
+        daemon.reload(CONFIG)
+        with daemon.client() as client:
+            assert client.call("Health", level="alive")["ok"]
+        assert before.call("Health", level="alive")["ok"]
+    assert mode(daemon.socket) == 0o600
+    assert daemon.stop() == 0
+    assert not daemon.socket.exists()
+
+
+def test_a_socket_that_somebody_else_has_put_there_is_told_of(daemon):
+    started(daemon).socket.unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as theirs:
+        theirs.bind(str(daemon.socket))
+        theirs.listen()
+        daemon.reload(CONFIG)
+        assert daemon.wait_for("control.unavailable")["error"] == "EADDRINUSE"
+        assert daemon.stop() == 0
+    assert daemon.socket.is_socket()
