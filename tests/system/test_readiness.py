@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.daemon import Daemon
 from tests.support.world import CHILDREN
 from tests.system.helpers import command, descriptors, kill, python, reaping, sh
 
@@ -26,6 +27,18 @@ PATIENT = "backoff.delay = 0\nstart_limit.burst = 0\n"
 def saying(*words):
     """Give the line of a program that says these words on its notify socket."""
     return command(sys.executable, "-I", "-S", NOTIFIER, *words)
+
+
+@pytest.fixture
+def in_the_open():
+    """Give a daemon whose runtime directory others may enter, as /run is."""
+    with tempfile.TemporaryDirectory(prefix="readiness-") as place:
+        os.chmod(place, 0o755)
+        it = Daemon(Path(place))
+        try:
+            yield it
+        finally:
+            it.close()
 
 
 @pytest.fixture
@@ -135,12 +148,8 @@ def test_a_socket_of_a_run_goes_with_it(daemon):
 
 
 @pytest.mark.root
-def test_a_service_of_another_user_reaches_its_socket_and_owns_it(daemon):
-    nobody = pwd.getpwnam("nobody")
-    daemon.home.chmod(0o755)
-    for above in daemon.home.parents:
-        if above.owner() == "root" and str(above).startswith("/tmp/"):
-            above.chmod(0o755)
+def test_a_service_of_another_user_reaches_its_socket_and_owns_it(in_the_open):
+    daemon, nobody = in_the_open, pwd.getpwnam("nobody")
     script = f"""exec {sys.executable} -I -S -c "
 import os, signal, socket
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
