@@ -81,6 +81,7 @@ class Changes:
         self._loop = loop
         self._services = services
         self._deadline = loop.deadline(self._look_again)
+        self._look_at = math.inf
         self._last = 0
         self._of: dict[str, list[Change]] = {}
         self._changes: dict[int, Change] = {}
@@ -181,7 +182,7 @@ class Changes:
             return
         waiter.give_up_at = self._loop.clock.now() + waiter.timeout
         change.waiters.append(waiter)
-        self._arm()
+        self._arm(waiter.give_up_at)
 
     def leave(self, change: Change, waiter: Waiter) -> None:
         """Forget somebody who waited; the change goes on."""
@@ -251,7 +252,7 @@ class Changes:
             self._close(change, name, verdict)
         elif math.isfinite(verdict.again):
             change.again[name] = verdict.again
-            self._arm()
+            self._arm(verdict.again)
         else:
             change.again.pop(name, None)
 
@@ -295,13 +296,11 @@ class Changes:
 
     # -- time -------------------------------------------------------------------------------------
 
-    def _arm(self) -> None:
-        moments = [
-            moment
-            for change in self._changes.values()
-            for moment in (*change.again.values(), *(one.give_up_at for one in change.waiters))
-        ]
-        self._deadline.arm(min(moments, default=math.inf))
+    def _arm(self, moment: float) -> None:
+        """Look again at this moment, if not sooner."""
+        if moment < self._look_at:
+            self._look_at = moment
+            self._deadline.arm(moment)
 
     def _look_again(self) -> None:
         now = self._loop.clock.now()
@@ -312,7 +311,13 @@ class Changes:
             for waiter in [one for one in change.waiters if one.give_up_at <= now]:
                 change.waiters.remove(waiter)
                 waiter.timed_out(change)
-        self._arm()
+        moments = [
+            moment
+            for change in self._changes.values()
+            for moment in (*change.again.values(), *(one.give_up_at for one in change.waiters))
+        ]
+        self._look_at = math.inf
+        self._arm(min(moments, default=math.inf))
 
 
 def _phase(service: Service | None) -> str:

@@ -24,7 +24,7 @@ from supervisord_pidfd.core.reload import (
     items_of,
     plan_reload,
 )
-from supervisord_pidfd.core.settings import settings_item, waiting_keys
+from supervisord_pidfd.core.settings import place_of_key, settings_item, waiting_keys
 from supervisord_pidfd.core.spec import ServiceSpec, SupervisorSpec
 from supervisord_pidfd.loop import Loop
 from supervisord_pidfd.service import Service
@@ -223,10 +223,9 @@ class Configuring:
             items = (settings, *items)
         digest = digest_of(items, new)
         waiting = waiting_keys(self._running, reply.supervisor)
-        problems = (
-            *self._problems(outcome),
-            *(_needs_restart(key, self._sides.how.file) for key in waiting),
-        )
+        file = self._sides.how.file
+        late = (_needs_restart(key, reply.supervisor, file) for key in waiting)
+        problems = (*self._problems(outcome), *late)
         if not wish.apply:
             self._finish(wish, Planned(digest, items, problems))
             return
@@ -357,9 +356,11 @@ class Configuring:
         return tuple(self._sides.how.plain(problem) for problem in outcome.reply.problems)
 
 
-def _needs_restart(key: str, file: str) -> dict[str, Any]:
+def _needs_restart(key: str, spec: SupervisorSpec, own_file: str) -> dict[str, Any]:
+    file, line = place_of_key(spec, key)
     message = f"{key} takes effect when the daemon is started again"
-    return _problem(message, "warning", "needs-restart", file=file, key=key)
+    place = {"file": file or own_file, "line": line or 1}
+    return _problem(message, "warning", "needs-restart", key=key, **place)
 
 
 def _problem(message: str, severity: str, code: str, **others: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from supervisord_pidfd.config.sources import START, Place, Report, Source
 from supervisord_pidfd.config.tree import Table, Tree
 from supervisord_pidfd.config.units import quoted
 from supervisord_pidfd.config.validate import Validator
+from supervisord_pidfd.config.written import settings_written_of
 from supervisord_pidfd.core.spec import ServiceSpec, SupervisorSpec, dump
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def load(request: "Request") -> dict[str, Any]:
         sections = checked.sections()
         services = checked.services()
         edges = Edges(tree, report, checked.names(), services, checked.groups())
-        supervisor = supervisor_spec(sections, tree)._replace(groups=edges.group_specs)
+        supervisor = supervisor_spec(sections, tree)._replace(
+            groups=edges.group_specs, written=settings_written_of(tree)
+        )
         count = sum(len(service.instances or ("",)) for service in services.values())
         if _fits(request, report, tree, supervisor, services):
             resolver = Resolver(request, tree, report, sections)
@@ -57,11 +60,11 @@ def load(request: "Request") -> dict[str, Any]:
 
 def _digest(plain: dict[str, Any]) -> str:
     """Name what a configuration means; where it is written in its files does not matter."""
-    services = [
+    said = [
         {name: member for name, member in spec.items() if name not in _PLACES}
-        for spec in plain["services"]
+        for spec in (plain["supervisor"], *plain["services"])
     ]
-    text = json.dumps({**plain, "services": services}, sort_keys=True)
+    text = json.dumps(said, sort_keys=True)
     return f"{binascii.crc32(text.encode()):08x}"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from supervisord_pidfd.config.filling import Filling, Where
 from supervisord_pidfd.config.positions import Path
 from supervisord_pidfd.config.sources import MASK, is_sensitive
+from supervisord_pidfd.config.tree import Tree
 
 _BARE = re.compile("[A-Za-z0-9_-]+")
 _FILLED = {"command", "directory", "user", "group", "environment", "environment_file", "hooks"}
@@ -39,6 +40,18 @@ def written_of(where: Where, filling: Filling) -> str:
             shown = _filled(filling, path, value)
         lines.append([dotted(path), toml(shown), source.name, span.line])
     return _compact(lines)
+
+
+def settings_written_of(tree: Tree) -> str:
+    """Return the same of the daemon's own tables and of the groups; empty if there are none."""
+    lines = []
+    for section in ("supervisor", "metrics", "web", "group"):
+        table = tree.data.get(section)
+        for path, value in _leaves(table if isinstance(table, dict) else {}, (section,)):
+            source, span = tree.value(path)
+            shown = MASK if is_sensitive(path) else value
+            lines.append([dotted(path), toml(shown), source.name, span.line])
+    return _compact(lines) if lines else ""
 
 
 def _leaves(table: Mapping[str, Any], above: Path) -> Iterator[tuple[Path, Any]]:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from supervisord_pidfd.core.spec import LIVE_FIELDS, ServiceSpec, dump
+from supervisord_pidfd.core.spec import LIVE_FIELDS, ServiceSpec, SupervisorSpec, dump
 
 SILENT_FIELDS = frozenset({"origin", "written", "program", "fast"})
 """Members that are taken over without being a change: where a line stands, what the host said."""
@@ -169,7 +169,7 @@ def place_of(origin: str) -> tuple[str | None, int | None]:
     return (file, int(line)) if file and line.isdecimal() else (None, None)
 
 
-def lines_of(spec: ServiceSpec) -> tuple[Line, ...]:
+def lines_of(spec: ServiceSpec | SupervisorSpec) -> tuple[Line, ...]:
     """Return what the file says of a service, key by key, in the order of the file."""
     return tuple(Line(*entry) for entry in json.loads(spec.written)) if spec.written else ()
 

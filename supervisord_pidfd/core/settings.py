@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from supervisord_pidfd.core.reload import KeyChange, PlanItem
+from supervisord_pidfd.core.reload import KeyChange, Line, PlanItem, lines_of
 from supervisord_pidfd.core.spec import MetricsSpec, SupervisorSpec
 
 DAEMON = ":supervisor"
@@ -30,8 +30,16 @@ NEEDS_NEW_DAEMON = frozenset({"socket", "runtime_dir", "reaper", "subreaper", "l
 
 def settings_item(old: SupervisorSpec, new: SupervisorSpec) -> PlanItem | None:
     """Tell what changes beside the services; None if nothing does."""
-    changes = (*_supervisor(old, new), *_groups(old, new), *_metrics(old.metrics, new.metrics))
+    members = (*_supervisor(old, new), *_groups(old, new), *_metrics(old.metrics, new.metrics))
+    before, after = lines_of(old), lines_of(new)
+    changes = tuple(_change(*member, before, after) for member in members)
     return PlanItem("update", DAEMON, changes) if changes else None
+
+
+def place_of_key(spec: SupervisorSpec, key: str) -> tuple[str | None, int | None]:
+    """Return file and line of a key, or of the first one below it."""
+    at = _line(lines_of(spec), key)
+    return (at.file, at.line) if at is not None else (None, None)
 
 
 def waiting_keys(running: SupervisorSpec, new: SupervisorSpec) -> tuple[str, ...]:
@@ -52,32 +60,52 @@ def _key(name: str) -> str:
     return _KEYS.get(name, f"supervisor.{name}")
 
 
-def _supervisor(old: SupervisorSpec, new: SupervisorSpec) -> Iterator[KeyChange]:
+Member = tuple[str, Any, Any]
+"""A key, and the values it had and has."""
+
+
+def _supervisor(old: SupervisorSpec, new: SupervisorSpec) -> Iterator[Member]:
     for name, before, after in zip(SupervisorSpec._fields, old, new, strict=True):
         if before != after and name not in _NOT_SHOWN | {"groups", "metrics"}:
-            yield _change(_key(name), before, after)
+            yield _key(name), before, after
 
 
-def _metrics(old: MetricsSpec, new: MetricsSpec) -> Iterator[KeyChange]:
+def _metrics(old: MetricsSpec, new: MetricsSpec) -> Iterator[Member]:
     for name, before, after in zip(MetricsSpec._fields, old, new, strict=True):
         if before != after and name not in _NOT_SHOWN:
-            yield _change(_METRICS_KEYS.get(name, f"metrics.{name}"), before, after)
+            yield _METRICS_KEYS.get(name, f"metrics.{name}"), before, after
 
 
-def _groups(old: SupervisorSpec, new: SupervisorSpec) -> Iterator[KeyChange]:
+def _groups(old: SupervisorSpec, new: SupervisorSpec) -> Iterator[Member]:
     before = {group.name: group for group in old.groups}
     after = {group.name: group for group in new.groups}
     for name in {**after, **before}:
         if before.get(name) != after.get(name):
-            said = [
+            was, now = (
                 None if one is None else list(one.members)
                 for one in (before.get(name), after.get(name))
-            ]
-            yield _change(f"group.{name}", *said)
+            )
+            yield f"group.{name}", was, now
 
 
-def _change(key: str, before: Any, after: Any) -> KeyChange:
-    return KeyChange(key, _text(before), _text(after), None, None)
+def _change(
+    key: str, before: Any, after: Any, old: tuple[Line, ...], new: tuple[Line, ...]
+) -> KeyChange:
+    """Write a change as the file has it; what is not written, as the default is."""
+    was, now = _line(old, key), _line(new, key)
+    at = now or was
+    return KeyChange(
+        key,
+        was.value if was is not None and was.key == key else _text(before),
+        now.value if now is not None and now.key == key else _text(after),
+        at.file if at else None,
+        at.line if at else None,
+    )
+
+
+def _line(lines: tuple[Line, ...], key: str) -> Line | None:
+    exact = next((line for line in lines if line.key == key), None)
+    return exact or next((line for line in lines if line.key.startswith(f"{key}.")), None)
 
 
 def _text(value: Any) -> str | None:

@@ -415,7 +415,7 @@ class MetricsSpec(NamedTuple):
 class SupervisorSpec(NamedTuple):
     """Hold the daemon's own settings; None means "the default of this place" (PID 1, uid).
 
-    `socket` is a path, or "none" for no control socket.
+    `socket` is a path, or "none" for no control socket. `written` is as in `ServiceSpec`.
     """
 
     socket: str | None = None
@@ -434,6 +434,7 @@ class SupervisorSpec(NamedTuple):
     log_level: str = "info"
     log_format: str = "auto"
     metrics: MetricsSpec = MetricsSpec()
+    written: str = ""
 
 
 # -- plain data ---------------------------------------------------------------------------------

@@ -318,13 +318,15 @@ def test_what_the_daemon_reads_once_says_that_it_waits(daemon, client):
 
     (item,) = plan["items"]
     assert (item["service"], item["action"]) == (":supervisor", "update")
-    assert {one["key"] for one in item["changes"]} == {
-        "supervisor.start_concurrency",
-        "supervisor.subreaper",
+    file = str(daemon.home / "supervisord.toml")
+    places = {one["key"]: (one["new"], one["file"], one["line"]) for one in item["changes"]}
+    assert places == {
+        "supervisor.start_concurrency": ("3", file, 2),
+        "supervisor.subreaper": ("false", file, 3),
     }
     (problem,) = plan["problems"]
     assert (problem["severity"], problem["code"]) == ("warning", "needs-restart")
-    assert problem["key"] == "supervisor.subreaper"
+    assert (problem["key"], problem["line"]) == ("supervisor.subreaper", 3)
     assert it.call("Apply")["problems"] == [problem]
     assert daemon.wait_for("config.needs_restart")["key"] == "supervisor.subreaper"
 

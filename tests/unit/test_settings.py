@@ -1,7 +1,9 @@
 """What a plan says of the daemon's own settings."""
 
+import json
+
 from supervisord_pidfd.core.reload import KeyChange, digest_of
-from supervisord_pidfd.core.settings import DAEMON, settings_item, waiting_keys
+from supervisord_pidfd.core.settings import DAEMON, place_of_key, settings_item, waiting_keys
 from supervisord_pidfd.core.spec import GroupSpec, Identity, MetricsSpec, SupervisorSpec
 
 PLAIN = SupervisorSpec()
@@ -77,3 +79,39 @@ def test_a_change_of_settings_has_no_line():
     (change,) = settings_item(PLAIN, PLAIN._replace(history_size=3)).changes
 
     assert change == KeyChange("supervisor.history_size", "100", "3", None, None)
+
+
+def written(*lines):
+    return json.dumps([list(line) for line in lines])
+
+
+def test_a_change_is_written_as_the_file_has_it_and_says_where():
+    old = SupervisorSpec(
+        shutdown_timeout=10.0, written=written(("supervisor.shutdown_timeout", '"10s"', "a", 2))
+    )
+    new = SupervisorSpec(
+        shutdown_timeout=20.0, written=written(("supervisor.shutdown_timeout", '"20s"', "a", 3))
+    )
+
+    assert settings_item(old, new).changes == (
+        KeyChange("supervisor.shutdown_timeout", '"10s"', '"20s"', "a", 3),
+    )
+    gone = settings_item(old, SupervisorSpec()).changes
+    assert gone == (KeyChange("supervisor.shutdown_timeout", '"10s"', None, "a", 2),)
+
+
+def test_a_group_stands_where_its_first_key_does():
+    new = SupervisorSpec(
+        groups=(GroupSpec("a", ("x",)),), written=written(("group.a.services", '["x"]', "a", 9))
+    )
+
+    assert settings_item(PLAIN, new).changes == (KeyChange("group.a", None, '["x"]', "a", 9),)
+    assert place_of_key(new, "group.a") == ("a", 9)
+    assert place_of_key(new, "group") == ("a", 9)
+    assert place_of_key(new, "supervisor.socket") == (None, None)
+
+
+def test_a_line_of_the_settings_that_moved_is_no_change():
+    new = SupervisorSpec(written=written(("supervisor.history_size", "100", "a", 9)))
+
+    assert settings_item(PLAIN, new) is None
