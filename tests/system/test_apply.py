@@ -2,10 +2,14 @@
 
 import contextlib
 import os
+import shutil
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
+import supervisord_pidfd
 from tests.support.varlink import VarlinkError
 from tests.system.helpers import alive, command, descriptors, kill, python, reaping, sh
 
@@ -138,6 +142,32 @@ def test_a_changed_secret_is_a_change_that_nobody_sees(daemon, client):
     assert "hunter" not in str(it.call("Show", name="a", origin=True))
     assert said(it.call("Apply"))["a"][0]
     assert not alive(old)
+
+
+def test_another_installed_version_refuses_plan_and_apply(daemon, client, tmp_path, monkeypatch):
+    package = tmp_path / "site" / "supervisord_pidfd"
+    shutil.copytree(Path(supervisord_pidfd.__file__).parent, package)
+    start = (
+        f"import sys; sys.path.insert(0, {str(package.parent)!r}); "
+        "from supervisord_pidfd.entry import main; sys.exit(main())"
+    )
+    monkeypatch.setattr(
+        daemon, "command", lambda *words: [sys.executable, "-I", "-c", start, *words]
+    )
+    it = client(A)
+    before = up(daemon, "a")
+    assert it.call("Plan")["items"] == []
+    init = package / "__init__.py"
+    init.write_text(init.read_text().replace(supervisord_pidfd.__version__, "99.0.0"))
+    daemon.write_config(A.replace("1000", "2000"))
+
+    for method in ("Plan", "Apply"):
+        name, parameters = refused(it, method)
+        assert (name, parameters["reason"]) == ("Refused", "version_changed")
+        assert parameters["message"] == (
+            "the installed version differs from the running one: pidfdctl reexec"
+        )
+    assert pids(it) == before
 
 
 # -- apply ----------------------------------------------------------------------------------------
