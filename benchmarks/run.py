@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from benchmarks import client, control, latency, linux, resources
+from benchmarks import client, control, graph, latency, linux, resources
 from benchmarks.build import CannotBuildError, build
 from benchmarks.report import Report
 from benchmarks.session import Place
@@ -28,6 +28,7 @@ MODES = (
     "leaks",
     "client",
     "control",
+    "graph",
     "all",
     "quick",
 )
@@ -156,13 +157,22 @@ def _measure(
         resources.scale(some, place, many, words.nofile, report)
         if has_ours:
             resources.refusal(place, many, many // 5, report)
-    if mode in {"client", "quick"} or everything:
-        client.status(place, count if mode == "client" and words.n else 200, report)
-    if mode == "control" or everything:
-        control.status(place, count if mode == "control" and words.n else 2000, report)
-        control.attack(place, report)
+    _control(words, place, report)
     if mode == "leaks" or everything:
         resources.leaks(subjects, place, words.restarts, report)
+
+
+def _control(words: argparse.Namespace, place: Place, report: Report) -> None:
+    """Measure what commands and the graph of dependencies cost."""
+    mode, everything = words.mode, words.mode == "all"
+    count = int(words.n.split(",")[0]) if words.n and not everything else 0
+    if mode in {"client", "quick"} or everything:
+        client.status(place, count if mode == "client" and count else 200, report)
+    if mode == "control" or everything:
+        control.status(place, count if mode == "control" and count else 2000, report)
+        control.attack(place, report)
+    if mode == "graph" or everything:
+        graph.doublings(report)
 
 
 def _sweep() -> int:
