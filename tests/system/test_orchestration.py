@@ -245,3 +245,31 @@ def test_a_group_that_restarts_too_often_gives_up(daemon):
     for name in "ab":
         assert daemon.wait_for("service.gave_up", name)["reason"] == "group_limit"
     assert {one["phase"] for one in daemon.look("a", "b").values()} == {"failed"}
+
+
+@pytest.mark.slow
+def test_two_thousand_services_start_in_order_and_no_more_than_allowed_at_once(daemon):
+    many, step, most = 2000, 100, 50
+    daemon.start(
+        f"supervisor.start_concurrency = {most}\n"
+        + "".join(
+            f'[service.s{n}]\ncommand = "sleep 1000"\nready.delay = "20ms"\n'
+            + (f'requires = ["s{n - step}"]\n' if n >= step else "")
+            for n in range(many)
+        )
+    )
+    for n in range(many - step, many):
+        daemon.wait_for("service.ready", f"s{n}", timeout=60)
+
+    seen = {"service.spawned": {}, "service.ready": {}}
+    starting = highest = 0
+    for told in daemon.events:
+        if told["event"] in seen and told["service"].startswith("s"):
+            seen[told["event"]][told["service"]] = told["seq"]
+            starting += 1 if told["event"] == "service.spawned" else -1
+            highest = max(highest, starting)
+    assert [len(events) for events in seen.values()] == [many, many]
+    assert highest == most
+    for n in range(step, many):
+        assert seen["service.ready"][f"s{n - step}"] < seen["service.spawned"][f"s{n}"]
+    assert daemon.stop(timeout=60) == 0
