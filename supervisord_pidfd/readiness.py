@@ -280,7 +280,7 @@ class NotifySocket:
         service = self._service
         if pid <= 0:  # of another pid namespace, or without credentials
             return False
-        if pid == service.main_pid:
+        if service.is_main(pid):
             return True
         if service.spec.notify_access is not NotifyAccess.ALL:
             return False
@@ -316,8 +316,8 @@ class NotifySocket:
                 service.post(BecameReady("notify"))
 
     def _change_main(self, main_pid: int, sender: int) -> None:
-        """Believe a new main process only where it is proven to be the service's."""
-        if self._service.owns(main_pid):
+        """Believe a new main process only where it is, or will be, proven to be the service's."""
+        if self._service.may_own(main_pid):
             self._service.post(MainPidChanged(main_pid))
         else:
             self._refuse("main_pid", sender)

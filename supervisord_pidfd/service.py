@@ -23,6 +23,7 @@ from supervisord_pidfd.core.events import (
     Event,
     Executed,
     HookEnded,
+    MainReplaced,
     ProcessExited,
     ScopeEmptied,
     Spawned,
@@ -58,6 +59,9 @@ LONE_BATCH = 2
 After such an end the new process gets the processor first: its exec wakes us up, often on the same
 processor, and all that is left to do here is to note what happened. In a storm we do not yield.
 """
+
+HEIR_PATIENCE = 5.0
+"""How long to wait at most for word of whose the process is that is to be the main one."""
 
 RECHECK_EVERY = 0.5
 """How often a scope that should become empty is asked, beside being told of every orphan's end."""
@@ -102,6 +106,9 @@ class Companion(Protocol):
     def prepare(self, run: int) -> Provision:
         """Say what the run that is about to be spawned is given.
 
+        Where the last run was given nothing by anybody, this is asked before the end of that run
+        is told.
+
         Raises:
             SpawnError: The start fails here.
         """
@@ -129,6 +136,13 @@ class Companion(Protocol):
 
 
 CompanionsOf = Callable[["Service"], tuple[Companion, ...]]
+
+
+class _Heir(NamedTuple):
+    """Hold the process that is to be the main one; `proven` to be of the service when named."""
+
+    process: procs.Process
+    proven: bool
 
 
 class _Ahead(NamedTuple):
@@ -175,6 +189,10 @@ class Service:
         self._executed = False
         self._failure: SpawnError | None = None
         self._hooks: Hooks | None = None
+        self._heir: _Heir | None = None
+        self._late: tuple[ExitStatus, Usage] | None = None
+        self._late_until = 0.0
+        self._gives = bool(companions)
 
     @property
     def name(self) -> str:
@@ -190,6 +208,17 @@ class Service:
     def main_pid(self) -> int | None:
         """Return the pid of the main process, if there is one."""
         return self.state.pid
+
+    def is_main(self, pid: int) -> bool:
+        """Tell whether a process is the main one, or the one that it has named to be."""
+        return pid in {self.state.pid, self.state.heir}
+
+    def may_own(self, pid: int) -> bool:
+        """Tell whether a process is, or may turn out to be, the service's."""
+        if self.owns(pid):
+            return True
+        process = procs.look(pid)
+        return process is not None and self._may_be_ours(process)
 
     def owns(self, pid: int) -> bool:
         """Tell whether a living process is the service's: its main one, of its group, or below."""
@@ -226,6 +255,7 @@ class Service:
         """Have companions, chosen now and again whenever the spec has changed."""
         self._companions_of = companions_of
         self._companions = companions_of(self)
+        self._gives = bool(self._companions)
 
     # -- events -----------------------------------------------------------------------------------
 
@@ -275,6 +305,8 @@ class Service:
         self.state = step.state
         if before.hook is not None and step.state.hook is not before.hook and self._hooks:
             self._hooks.cancel()  # nobody waits for it any more
+        if step.state.heir is not before.heir:
+            self._hold_heir(step.state.heir)
         for action in step.actions:
             self._act(action)
         if step.state.phase is not before.phase and step.state.phase in _AT_REST:
@@ -325,6 +357,7 @@ class Service:
             companion.use(spec)
         if self._companions_of is not None:
             self._companions = self._companions_of(self)
+        self._gives = bool(self._companions)
 
     @property
     def coming(self) -> ServiceSpec:
@@ -420,7 +453,7 @@ class Service:
             order is not None
             and covers(order, status, self._hands.loop.clock.now())
             and self.pending is None
-            and not self._companions
+            and not self._gives
             and not self._hands.orphans.may_belong_to(self.spec.name)
             and self._supervision.held(self) is None
         ):
@@ -444,7 +477,8 @@ class Service:
 
     def _prepared(self, run: int) -> Recipe:
         provisions = [companion.prepare(run) for companion in self._companions]
-        if any(map(any, provisions)):
+        self._gives = any(map(any, provisions))
+        if self._gives:
             everything = Provision(
                 tuple(pair for provision in provisions for pair in provision.environment),
                 tuple(pair for provision in provisions for pair in provision.descriptors),
@@ -542,14 +576,69 @@ class Service:
             how = name_of(status.signum) if isinstance(status, Signaled) else "ended"
             self.post(SpawnFailed("exec", self.spec.argv[0], f"{how} before exec"))
         else:
-            scope_empty = self._scope_is_empty()
-            if scope_empty and self._ahead is None:
-                self._start_ahead(status)
-            self.post(ProcessExited(status, usage, scope_empty))
-            if self.state.ended is not None:
-                self._recheck.arm(self._hands.loop.clock.now() + RECHECK_EVERY)
+            self._late_until = self._hands.loop.clock.now() + HEIR_PATIENCE
+            self._main_ended(status, usage)
         loop = self._hands.loop
         self._supervision.exit_handled(loop.clock.now() - loop.woke_at)
+
+    # -- another main process ---------------------------------------------------------------------
+
+    def _hold_heir(self, pid: int | None) -> None:
+        """Know the process that is to be the main one, so that no other one with its pid is."""
+        known = None if pid is None else procs.look(pid)
+        self._heir = None if known is None else _Heir(known, self.owns(known.pid))
+        if self._child is not None:  # the end of the main process is nothing to clean up after
+            self._child.leftover_signal = 0 if self._heir else self._leftover_signal()
+
+    def _is_heir_ours(self, known: "_Heir") -> bool | None:
+        """Tell whether it can go on; None while it is being found out whose it is."""
+        now = procs.look(known.process.pid)
+        if self.state.phase not in {Phase.STARTING, Phase.RUNNING} or now is None:
+            return False
+        if now.started != known.process.started or now.ppid != os.getpid():
+            return False
+        orphans = self._hands.orphans
+        if known.proven or now.pid in orphans.of(self.name):
+            return True
+        return None if self._may_be_ours(now) else False
+
+    def _may_be_ours(self, process: procs.Process) -> bool:
+        """Tell of a child of ours that nobody watches, and that is not known to be another's."""
+        orphans, pid = self._hands.orphans, process.pid
+        if process.ppid != os.getpid() or self._hands.reaper.knows(pid):
+            return False
+        return pid in orphans.unidentified or pid not in orphans.all
+
+    def _main_ended(self, status: ExitStatus, usage: Usage) -> None:
+        """Go over to the process that the main one has named, or take its end for the run's."""
+        known, self._late = self._heir, None
+        ours = known is not None and self._is_heir_ours(known)
+        now = self._hands.loop.clock.now()
+        if ours is None and now < self._late_until:
+            self._late = status, usage
+            self._recheck.arm(now + RECHECK_EVERY)
+        elif ours and known is not None:
+            self._go_over_to(known.process.pid)
+        else:
+            self._tell_end(status, usage)
+
+    def _go_over_to(self, pid: int) -> None:
+        reaper, process = self._hands.reaper, procs.look(pid)
+        if self._child is not None:
+            reaper.release(self._child)
+        self._hands.orphans.forget(pid)
+        leads_group = process is not None and process.pgrp == pid
+        self._child = reaper.watch(pid, self._ended, leads_group=leads_group)
+        self._child.leftover_signal = self._leftover_signal()
+        self.post(MainReplaced(pid))
+
+    def _tell_end(self, status: ExitStatus, usage: Usage) -> None:
+        scope_empty = self._scope_is_empty()
+        if scope_empty and self._ahead is None:
+            self._start_ahead(status)
+        self.post(ProcessExited(status, usage, scope_empty))
+        if self.state.ended is not None:
+            self._recheck.arm(self._hands.loop.clock.now() + RECHECK_EVERY)
 
     def _scope_is_empty(self) -> bool:
         if self.spec.stop.scope is Scope.PROCESS or self._child is None:
@@ -559,7 +648,10 @@ class Service:
         return self._hands.reaper.group_is_empty(self._child)
 
     def recheck_scope(self) -> None:
-        """Ask whether what the main process left behind has gone."""
+        """Ask whether what the main process left behind has gone, or who goes on in its place."""
+        if self._late is not None:
+            self._main_ended(*self._late)
+            return
         if self.state.phase is not Phase.STOPPING or self.state.ended is None:
             return
         if self._scope_is_empty():
@@ -569,6 +661,8 @@ class Service:
 
     def orphan_identified(self, pid: int) -> None:
         """Deal with a process of ours that left its group: it shares the fate of the scope."""
+        if self._late is not None:
+            self._main_ended(*self._late)
         state = self.state
         if state.phase is Phase.STOPPING:
             steps = self.spec.stop.steps
@@ -578,6 +672,7 @@ class Service:
 
     def _let_go(self) -> None:
         self._recheck.disarm()
+        self._late = None
         self._close_report()
         if self._child is not None:
             self._hands.reaper.release(self._child)

@@ -65,10 +65,8 @@ def covers(order: StandingOrder, status: ExitStatus, now: float) -> bool:
 
 def standing_order(spec: ServiceSpec, state: ServiceState, now: float) -> StandingOrder | None:
     """Work out the order for a run that is up; None where no end starts it again at once."""
-    if state.phase is not Phase.RUNNING or state.wanted is not Wanted.UP:
+    if state.phase is not Phase.RUNNING or _something_stands_between(spec, state):
         return None
-    if spec.hooks.post_stop is not None or spec.hooks.pre_start is not None:
-        return None  # they stand between an end and the next start
     if not within_limit(state.starts, spec.start_limit, now):
         return None
     valid_from = now
@@ -81,6 +79,12 @@ def standing_order(spec: ServiceSpec, state: ServiceState, now: float) -> Standi
     if not any(ends):
         return None
     return StandingOrder(state.run, ends.codes, ends.signals, ends.core_signals, valid_from)
+
+
+def _something_stands_between(spec: ServiceSpec, state: ServiceState) -> bool:
+    """Tell of hooks between an end and a start, of one who goes on, of who wants it down."""
+    hooked = spec.hooks.post_stop is not None or spec.hooks.pre_start is not None
+    return hooked or state.heir is not None or state.wanted is not Wanted.UP
 
 
 def _restarted(spec: ServiceSpec) -> _Ends:

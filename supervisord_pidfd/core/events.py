@@ -137,7 +137,13 @@ class CheckChanged(NamedTuple):
 
 
 class MainPidChanged(NamedTuple):
-    """Say that another process is the main one now; it was proven to be of this service."""
+    """Say that another process, proven to be of this service, is to be the main one."""
+
+    pid: int
+
+
+class MainReplaced(NamedTuple):
+    """Say that the main process has ended, and the one it had named goes on in its place."""
 
     pid: int
 
@@ -181,6 +187,7 @@ Event = (
     | AttemptsForgiven
     | CheckChanged
     | MainPidChanged
+    | MainReplaced
     | ProcessExited
     | ScopeEmptied
     | DeadlinePassed

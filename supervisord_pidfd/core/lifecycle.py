@@ -33,6 +33,7 @@ from supervisord_pidfd.core.events import (
     HookEnded,
     KillRequested,
     MainPidChanged,
+    MainReplaced,
     ProcessExited,
     ReadinessLost,
     ReloadBegan,
@@ -175,6 +176,18 @@ def _running_deadline(at: At, event: DeadlinePassed) -> Step:
     if state.reload_by <= at.now:
         return reload_too_slow(at)
     return run_deadline(at, event)
+
+
+def _name_heir(at: At, event: MainPidChanged) -> Step:
+    """Remember who goes on when the main process ends; until then that is the main one."""
+    state = at.state
+    if not state.has_process:  # a word of the last run
+        return Step(state)
+    return Step(state._replace(heir=event.pid if event.pid != state.pid else None))
+
+
+def _replace_main(at: At, event: MainReplaced) -> Step:
+    return Step(at.state._replace(pid=event.pid, heir=None))
 
 
 def _extend_start(at: At, event: TimeoutExtended) -> Step:
@@ -381,6 +394,8 @@ TABLE: dict[Phase, dict[type, Rule]] = {
         BecameReady: became_ready,
         ReadinessLost: readiness_lost,
         TimeoutExtended: _extend_start,
+        MainPidChanged: _name_heir,
+        MainReplaced: _replace_main,
         WatchdogChanged: watchdog_changed_early,
         WatchdogTriggered: watchdog_triggered,
         HookEnded: hook_ended_while_starting,
@@ -410,6 +425,8 @@ TABLE: dict[Phase, dict[type, Rule]] = {
         BecameReady: ready_again,
         HookEnded: reload_command_ended,
         TimeoutExtended: _extend_run,
+        MainPidChanged: _name_heir,
+        MainReplaced: _replace_main,
         FailRequested: _fail,
         AttemptsForgiven: _forgive,
         StartRequested: nothing,

@@ -78,7 +78,8 @@ class _Members(NamedTuple):
     keeps the end that the main process has had, until all of the run is over; `emptied` says that
     by now only a hook holds the run. `cut` says that there is no time for hooks any more, `rolled`
     keeps the chance that the last hook was told its delay by, and `fail_reason` why the service is
-    to be failed when it has stopped. `watchdog` is the period that the service itself has named.
+    to be failed when it has stopped. `heir` is the pid of the process that is to be the main one
+    when that has ended, `watchdog` is the period that the service itself has named.
     """
 
     phase: Phase = Phase.STOPPED
@@ -96,6 +97,7 @@ class _Members(NamedTuple):
     stop_asked_at: float = 0.0
     # what ends with the run: that of its process …
     executed: bool = False
+    heir: int | None = None
     way: str | None = None
     reloading: bool = False
     reload_began: float = 0.0

@@ -25,6 +25,7 @@ from supervisord_pidfd.core.events import (
     HookEnded,
     KillRequested,
     MainPidChanged,
+    MainReplaced,
     ProcessExited,
     ReadinessLost,
     ReloadBegan,
@@ -81,6 +82,7 @@ _NO_MOVE: dict[type, tuple[str, str]] = {
     WatchdogChanged: ("watchdog changed", "WATCHDOG_USEC"),
     AttemptsForgiven: ("attempts forgiven", "RESTART_RESET=1"),
     MainPidChanged: ("main pid changed", "MAINPID"),
+    MainReplaced: ("main replaced", "the main process ended, the one it had named goes on"),
 }
 EVENTS: dict[type, tuple[str, str]] = {
     StartRequested: ("start", "a command, the configuration"),
@@ -184,7 +186,7 @@ class _Place(NamedTuple):
         return (
             self.spec.name, self.executed, state.way, bool(state.failing), state.phase,
             state.reloading, state.reload_said,
-            state.hook, state.emptied, state.cut, state.fail_reason,
+            state.heir, state.hook, state.emptied, state.cut, state.fail_reason,
             state.wanted, state.pid, state.stop_cause, state.start_queued, state.step,
             state.forced, state.unkillable, state.ended,
             bool(state.attempt), bool(state.starts), *map(math.isfinite, moments),
@@ -222,6 +224,8 @@ def _possible(place: _Place) -> Iterator[Event]:
         yield from _TOLD_BESIDE  # what says nothing is not told, but it may come late
     for ok in (True, False):  # that of no hook is one that comes late
         yield HookEnded(state.hook or Hook.PRE_START, ok)
+    if state.heir is not None and state.phase is not Phase.STOPPING:
+        yield MainReplaced(state.heir)
     if state.pid is not None and place.executed:
         for code in (0, 1):
             for scope_empty in (True, False):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.system.helpers import command, python, reaping, sh
+from tests.support.world import program
+from tests.system.helpers import command, kill, python, reaping, sh
 
 NOTIFIER = """
 import os, signal, socket, sys
@@ -113,4 +114,22 @@ def test_a_service_may_ask_for_more_time_to_start(daemon, reaper_mode):
     timed_out = daemon.wait_for("service.start_timed_out", service="web")
 
     assert timed_out["timeout_s"] > 1.4
+    daemon.stop()
+
+
+def test_a_service_goes_on_in_the_process_that_it_has_named(daemon, tmp_path, reaper_mode):
+    daemon.start(
+        "[service.web]\n"
+        + command(*program("hands_over", str(tmp_path / "pids"), "0", "double"))
+        + 'type = "notify"\nrestart = "no"\n',
+        *reaping(reaper_mode),
+    )
+    first = daemon.wait_for("service.ready", service="web")
+    heir = int((tmp_path / "pids").read_text())
+    assert heir != first["pid"]
+    assert any(daemon.look("web")["web"]["pid"] == heir for _ in range(1000))
+    kill(heir)
+    exited = daemon.wait_for("service.exited", service="web")
+
+    assert (exited["pid"], exited["signal"]) == (heir, "SIGKILL")
     daemon.stop()

@@ -9,6 +9,7 @@ from supervisord_pidfd.core.anticipation import covers, standing_order
 from supervisord_pidfd.core.events import (
     DeadlinePassed,
     HookEnded,
+    MainPidChanged,
     ProcessExited,
     ResetRequested,
     StartRequested,
@@ -163,6 +164,7 @@ def test_an_unknown_end_is_never_covered():
         pytest.param(Machine(), id="down"),
         pytest.param(Machine(web(type=ServiceType.ONESHOT)).up(), id="starting"),
         pytest.param(Machine().up().post(StopRequested("operator:0")), id="stopping"),
+        pytest.param(Machine().up().post(MainPidChanged(4242)), id="heir"),
         pytest.param(Machine(web(restart=RestartPolicy.NO)).up(), id="policy"),
         pytest.param(crashed(web(start_limit=StartLimitSpec(burst=1)), [0.0]), id="limit"),
     ],

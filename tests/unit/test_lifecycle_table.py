@@ -1321,6 +1321,7 @@ EVENTS = {
     events.AttemptsForgiven: events.AttemptsForgiven(),
     events.CheckChanged: events.CheckChanged("live", healthy=False, action=CheckAction.NONE),
     events.MainPidChanged: events.MainPidChanged(PID + 1),
+    events.MainReplaced: events.MainReplaced(PID + 1),
 }
 STATES = {
     Phase.STOPPED: Machine(),
@@ -1343,8 +1344,8 @@ HINTS = {
     events.WatchdogChanged, events.AttemptsForgiven, events.CheckChanged, events.MainPidChanged,
 }  # fmt: skip
 PROCESS = {
-    Phase.STARTING: {Spawned, Executed, SpawnFailed, ProcessExited},
-    Phase.RUNNING: {ProcessExited},
+    Phase.STARTING: {Spawned, Executed, SpawnFailed, ProcessExited, events.MainReplaced},
+    Phase.RUNNING: {ProcessExited, events.MainReplaced},
     Phase.STOPPING: {Executed, SpawnFailed, ProcessExited},
 }
 """What may happen to a process, by phase; commands and hints may come at any time."""

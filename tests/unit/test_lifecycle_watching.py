@@ -10,6 +10,8 @@ from supervisord_pidfd.core.events import (
     CheckChanged,
     HookEnded,
     KillRequested,
+    MainPidChanged,
+    MainReplaced,
     ProcessExited,
     ReloadBegan,
     ReloadRequested,
@@ -50,7 +52,7 @@ from supervisord_pidfd.core.spec import (
     StopSpec,
     StopStep,
 )
-from tests.support.machine import Machine, web
+from tests.support.machine import PID, Machine, web
 
 HUP, ABRT, KILL, TERM = 1, 6, 9, 15
 COMMAND = CommandSpec(("/bin/command",))
@@ -458,3 +460,44 @@ def test_a_run_and_a_reload_may_ask_for_more_time():
     machine.post(READY, TimeoutExtended(5)).wait(1)
     assert machine.phase is Phase.RUNNING
     assert machine.wait(4).phase is Phase.STOPPING
+
+
+# -- another main process -------------------------------------------------------------------------
+
+
+def test_the_main_process_may_name_another_one_that_goes_on():
+    machine = Machine(web(**NOTIFY)).up().post(MainPidChanged(4242), READY)
+    assert (machine.state.pid, machine.state.heir) == (PID, 4242)
+
+    machine.post(MainReplaced(4242))
+    assert (machine.state.pid, machine.state.heir) == (4242, None)
+    assert (machine.phase, machine.notices) == (Phase.RUNNING, [])
+
+    machine.post(ended(1))
+    assert machine.told(ServiceExited)[0].cause == "exit_code"
+    assert machine.phase is Phase.BACKOFF
+
+
+def test_it_may_go_on_before_it_is_ready():
+    machine = Machine(web(**NOTIFY)).up().post(MainPidChanged(4242), MainReplaced(4242), READY)
+
+    assert machine.phase is Phase.RUNNING
+
+
+def test_naming_itself_takes_it_back():
+    machine = Machine(web(**NOTIFY)).up().post(MainPidChanged(4242), MainPidChanged(PID))
+
+    assert machine.state.heir is None
+
+
+def test_a_name_that_is_told_before_there_is_a_process_is_the_last_runs():
+    machine = Machine(web(**NOTIFY)).post(StartRequested("operator:0"), MainPidChanged(4242))
+
+    assert machine.state.heir is None
+
+
+def test_a_main_process_that_ends_before_the_other_is_there_ends_the_run():
+    machine = Machine(web(**NOTIFY)).up().post(READY, MainPidChanged(4242), ended(1))
+
+    assert machine.phase is Phase.BACKOFF
+    assert machine.state.heir is None
