@@ -115,10 +115,19 @@ class Answers:
         service = self._services.get(outcome.service)
         if service is None:
             return outcome
-        record = self._record(service)
-        needs = ", ".join(record["waiting_for"])
-        message = f"waiting for {needs}" if needs else record["detail"] or outcome.message
-        return outcome._replace(message=message)
+        return outcome._replace(message=_place(self._record(service), outcome.phase))
+
+
+def _place(record: Mapping[str, Any], phase: str) -> str:
+    """Say where a service is, to somebody who waited for it to be elsewhere."""
+    needs, detail = ", ".join(record["waiting_for"]), record["detail"]
+    if needs:
+        return f"waiting for {needs}"
+    if phase == "running":
+        return f"running, {'ready' if record['ready'] else 'not ready'}, {record['health']}"
+    if phase in {"starting", "stopping"}:
+        return detail or phase
+    return f"{phase} ({detail})" if detail else phase
 
 
 def given(call: Call, name: str, default: float) -> float:

@@ -134,7 +134,9 @@ def _timed_out(session: Session, error: ReplyError, seen: Outcomes, timeout: flo
     seen.tell([one for one in outcomes if one["ok"]])
     change = error.parameters.get("change")
     text = f"cannot confirm {_waited_for(session, pending, timeout)}"
-    goes_on = f"; it goes on (pidfdctl wait --change {change})" if change else ""
+    only_waited = session.words.verb.name == "wait" and "change" not in session.words.values
+    goes_on = f"; it goes on (pidfdctl wait --change {change})"
+    goes_on = goes_on if change and not only_waited else ""
     code = FAILED if seen.failed else TIMED_OUT
     failure = Failure(code, "WaitTimedOut", text + goes_on, error.parameters)
     if session.screen.as_json:

@@ -7,13 +7,15 @@ from typing import Any
 
 from supervisord_pidfd import __version__
 from supervisord_pidfd.cli import problems
-from supervisord_pidfd.cli.screen import ago, clock_time, escape, length, local, moment, size
+from supervisord_pidfd.cli.screen import ago, clock_time, cut, escape, length, local, moment, size
 from supervisord_pidfd.cli.session import DONE, FAILED, INVALID, VARLINK, Session
 
 Record = Mapping[str, Any]
 
 LABEL_WIDE = 10
 RUNS, EVENTS, LINES = 20, 50, 100
+VALUE_WIDE = 30
+"""Columns of a value in a plan on a terminal: the place behind it is to be seen, too."""
 
 
 # -- explain --------------------------------------------------------------------------------------
@@ -128,7 +130,8 @@ def plan(session: Session) -> int:
     if not items:
         screen.line("nothing to do")
         return DONE
-    rows = [row for item in items for row in _planned(item)]
+    room = None if screen.width is None else VALUE_WIDE
+    rows = [row for item in items for row in _planned(item, room)]
     screen.lines(screen.table(None, rows))
     counts = {what: sum(item["action"] == what for item in items) for what, _ in _COUNTED}
     told = ", ".join(f"{counts[what]} {text}" for what, text in _COUNTED if counts[what])
@@ -136,7 +139,7 @@ def plan(session: Session) -> int:
     return DONE
 
 
-def _planned(item: Record) -> list[list[str]]:
+def _planned(item: Record, room: int | None) -> list[list[str]]:
     """Make the rows of one service: one for each change."""
     action, changes = str(item["action"]), item["changes"]
     head = [f"{_SIGNS.get(action, '?')} {item['service']}", action]
@@ -146,7 +149,7 @@ def _planned(item: Record) -> list[list[str]]:
             return [[*head, f"was {place}" if place else "", ""]]
         return [[*head, "new", place]]
     rows = [
-        [f"{one['key']} {_value(one, 'old')} → {_value(one, 'new')}", _place(one)]
+        [f"{one['key']} {_value(one, 'old', room)} → {_value(one, 'new', room)}", _place(one)]
         for one in changes
     ]
     return [[*(head if not index else ["", ""]), *row] for index, row in enumerate(rows)] or [
@@ -154,9 +157,10 @@ def _planned(item: Record) -> list[list[str]]:
     ]
 
 
-def _value(change: Record, which: str) -> str:
+def _value(change: Record, which: str, room: int | None) -> str:
     value = change.get(which)
-    return "(none)" if value is None else str(value)
+    text = "(none)" if value is None else str(value)
+    return text if room is None else cut(text, room)
 
 
 def show(session: Session) -> int:

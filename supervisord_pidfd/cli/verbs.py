@@ -78,6 +78,15 @@ def length_of_time(word: str) -> str:
     return word
 
 
+def age_or_number(word: str) -> str:
+    """Check a length of time or the number of an event, and leave it as it was written.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    return word if word.isascii() and word.isdigit() else length_of_time(word)
+
+
 def count(word: str) -> int:
     """Read a number of things, 0 or more.
 
@@ -248,7 +257,10 @@ VERBS: tuple[Verb, ...] = (
         (
             ALL, FOLLOW,
             Option(("-n", "--lines"), "the last so many events [50]", "N", count),
-            Option(("--since",), "only what is younger, or follows this number", "D|SEQ"),
+            Option(
+                ("--since",), "only what is younger, or follows this number", "D|SEQ",
+                age_or_number,
+            ),
         ),
         bare="show events",
     ),

@@ -430,6 +430,39 @@ def test_a_signal_to_what_is_down_fails(pidfdctl):
     assert ran.stderr.startswith("never: ")
 
 
+CHECKED = """
+[service.hears]
+command = "sh -c 'trap : HUP; echo >&3; while :; do sleep 0.1; done'"
+ready.fd = 3
+reload.signal = "HUP"
+health.live = { exec = "true", period = "100ms" }
+health.cold = { exec = "sh -c 'echo too cold; exit 4'", period = "100ms", action = "none" }
+"""
+
+
+def test_a_reload_that_is_done(pidfdctl):
+    pidfdctl.daemon.start(CHECKED)
+    pidfdctl.daemon.wait_for("service.ready", "hears")
+    before = pidfdctl.json("status", "hears")["services"][0]["pid"]
+    (line,) = pidfdctl("reload", "hears")
+
+    assert re.fullmatch(r"hears: reloaded \(in \d\.\ds\)", line)
+    assert pidfdctl.reply("Reload", "reload", "hears")["outcomes"][0]["ok"]
+    assert pidfdctl.json("status", "hears")["services"][0]["pid"] == before
+
+
+def test_checks_are_shown_and_waited_for(pidfdctl):
+    pidfdctl.daemon.start(CHECKED)
+    pidfdctl.daemon.wait_for("check.unhealthy", "hears")
+    checks = [line for line in pidfdctl("status", "hears") if line.startswith("checks ")]
+
+    assert re.search(r" live \(exec\): passes, last \d\d:", checks[0])
+    assert re.search(r" cold \(exec\): fails, \d+ failures in a row, .*too cold$", checks[1])
+    error = pidfdctl.error("wait", "hears", "--for", "healthy", "--timeout", "50ms", code=5)
+    assert error["message"] == "cannot confirm 'hears': running, not ready, unhealthy after 50ms"
+    assert any("cold fails" in line for line in pidfdctl("explain", "hears"))
+
+
 def test_a_reload_is_refused_where_there_is_no_way_to_do_it(pidfdctl):
     error = pidfdctl.error("reload", "web", code=1)
 

@@ -87,7 +87,10 @@ class Bench:
         done(self.failures)
 
     def record(self, service):
-        return {"name": service.name, "waiting_for": self.needs, "detail": "asleep"}
+        return {"name": service.name, "waiting_for": self.needs, "detail": "asleep"} | {
+            "ready": True,
+            "health": "unhealthy",
+        }
 
     def resolve(self, names):
         for name in names:
@@ -183,6 +186,21 @@ def test_a_wait_that_takes_too_long_says_what_is_missing(bench, needs, said):
     it.needs += needs
     call = it.call("start", names=["web"], timeout_s=2)
     it.it.up().advance(2)
+
+    assert call.answers[0][1]["outcomes"][0]["message"] == said
+
+
+@pytest.mark.parametrize(
+    ("up", "condition", "said"),
+    [(False, "running", "stopped (asleep)"), (True, "stopped", "running, ready, unhealthy")],
+)
+def test_a_wait_that_takes_too_long_says_where_a_service_is(bench, up, condition, said):
+    it = bench()
+    if up:
+        it.call("start", names=["web"], wait=False)
+        it.it.up()
+    call = it.call("wait", names=["web"], condition=condition, timeout_s=1)
+    it.it.advance(1)
 
     assert call.answers[0][1]["outcomes"][0]["message"] == said
 

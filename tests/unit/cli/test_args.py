@@ -122,6 +122,7 @@ def test_signals_of_kill_and_signal(line, signal, names):
         ("shutdown now", "too many words: 'now'"),
         ("sttart web", "cannot do 'sttart': no such verb (did you mean 'start'?)"),
         ("zzzzz", "'pidfdctl --help' lists them"),
+        ("events --since soon", "--since: not a duration: 'soon'"),
         ("logs -n -5", "--lines: not a number: '-5'"),
     ],
 )

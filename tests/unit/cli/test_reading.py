@@ -134,6 +134,14 @@ def test_a_plan_has_a_row_for_each_change(pidfdctl):
     assert (ran.code, daemon.last) == (0, {})
 
 
+def test_long_values_of_a_plan_are_cut_on_a_terminal_only(pidfdctl):
+    items = [{"action": "update", "service": "db", "changes": [change("x", "a" * 90, "b")]}]
+    daemon = Scripted(Plan={"digest": "7f3a91c2", "items": items, "problems": []})
+
+    assert "a" * 90 in pidfdctl(daemon, "plan").out
+    assert "a" * 29 + "… → b  conf.d/web.toml:9" in pidfdctl(daemon, "plan", terminal=True).out
+
+
 def test_nothing_to_plan(pidfdctl, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     daemon = Scripted(Plan={"digest": "7f3a91c2", "items": [], "problems": []})
