@@ -70,13 +70,24 @@ def needs_checker(specs: Mapping[str, ServiceSpec]) -> bool:
 # -- errands, a bounded number of them ------------------------------------------------------------
 
 
-class Ask(NamedTuple):
+class Ask:
     """Hold one command that is to be asked once."""
 
-    service: "Service"
-    command: CommandSpec
-    timeout: float
-    done: Callable[[Result], None]
+    # A NamedTuple would have the name of the class, which cannot be imported here, compiled: the
+    # compiler's own tables for that cost 200 KB.
+    __slots__ = ("command", "done", "service", "timeout")
+
+    def __init__(
+        self,
+        service: "Service",
+        command: CommandSpec,
+        timeout: float,
+        done: Callable[[Result], None],
+    ) -> None:
+        self.service = service
+        self.command = command
+        self.timeout = timeout
+        self.done = done
 
 
 class Commands:

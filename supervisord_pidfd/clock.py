@@ -1,5 +1,6 @@
-"""Where time comes from."""
+"""Where time and chance come from."""
 
+import os
 import time
 from typing import Any, Protocol
 
@@ -21,6 +22,22 @@ class SystemClock:
 
     now = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
+
+
+def roll() -> float:
+    """Return a random number in [0, 1), for jitter: the kernel's, where it has one at once.
+
+    Python's own generator is as good, but half a megabyte of code comes with it.
+    """
+    try:
+        number = int.from_bytes(os.getrandom(7, os.GRND_NONBLOCK))
+    except OSError:  # early in a boot there is none yet; a filter may forbid it
+        number = time.monotonic_ns() * 0x9E3779B97F4A7C15  # spreads neighbours, see Knuth 6.4
+    return (number >> 3 & _FRACTION) / (_FRACTION + 1)
+
+
+_FRACTION = (1 << 53) - 1
+"""As many bits as a float has."""
 
 
 def rfc3339(wall: float) -> str:

@@ -6,7 +6,6 @@ then the loop turns, and everything else happens in it.
 
 import contextlib
 import os
-import random
 import signal
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from supervisord_pidfd.applying import Applying, Loader, Outcome
 from supervisord_pidfd.asker import Asker
 from supervisord_pidfd.attendance import Attendance
 from supervisord_pidfd.checks import Commands, Tools, needs_checker
-from supervisord_pidfd.clock import SystemClock
+from supervisord_pidfd.clock import SystemClock, roll
 from supervisord_pidfd.config import child as config_child
 from supervisord_pidfd.config import paths
 from supervisord_pidfd.config.problems import as_json
@@ -314,7 +313,7 @@ class Daemon:
             self._loop,
             asker,
             ClockJumps(self._loop),
-            random.random,  # noqa: TID251 - a roll
+            roll,
             self._run_scheduled,
         )
         return Attendance(around, Tools(hands, asker, Commands(hands)), timing)
@@ -330,7 +329,7 @@ class Daemon:
             removed=self._removed,
             exit_handled=self._tally.exit_handling.observe,
             finished=self._all_stopped,
-            roll=random.random,  # noqa: TID251 - this is where the rolls come from
+            roll=roll,
         )
 
     def _warn(self, reply: config_child.Reply) -> None:

@@ -25,19 +25,6 @@ from supervisord_pidfd.signals import name_of
 _WITH_END = frozenset({Phase.BACKOFF, Phase.FAILED, Phase.EXITED})
 
 
-class Sources(NamedTuple):
-    """Hold where the answers come from.
-
-    `resolve` turns names as typed into full names, or raises as `naming.expand` does; `families`
-    gives the daemon's metrics.
-    """
-
-    fleet: "Fleet"
-    records: Records
-    resolve: Callable[[Iterable[str]], tuple[str, ...]]
-    families: Callable[[], list[dict[str, Any]]]
-
-
 class Fleet(Protocol):
     """Be all services together."""
 
@@ -56,6 +43,19 @@ class Fleet(Protocol):
     def shut_down(self, by: str) -> None:
         """Stop everything."""
         ...
+
+
+class Sources(NamedTuple):
+    """Hold where the answers come from.
+
+    `resolve` turns names as typed into full names, or raises as `naming.expand` does; `families`
+    gives the daemon's metrics.
+    """
+
+    fleet: Fleet
+    records: Records
+    resolve: Callable[[Iterable[str]], tuple[str, ...]]
+    families: Callable[[], list[dict[str, Any]]]
 
 
 class Queries:

@@ -8,7 +8,7 @@ import pytest
 
 SLOW = {
     "argparse", "asyncio", "concurrent", "dataclasses", "email", "http", "inspect", "logging",
-    "pathlib", "pickle", "subprocess", "threading", "tomllib", "urllib", "uuid",
+    "pathlib", "pickle", "random", "subprocess", "threading", "tomllib", "urllib", "uuid",
 }  # fmt: skip
 
 LOADED_BY = """
@@ -50,6 +50,22 @@ def test_the_core_process_loads_neither_its_helpers_nor_the_model():
 
     unwanted = {"logger", "gateway", "checker", "cli", "config.model"}
     assert loaded & {f"supervisord_pidfd.{name}" for name in unwanted} == set()
+
+
+def test_the_core_process_compiles_nothing():
+    """An annotation of a NamedTuple that is a string is compiled; the tables for it stay."""
+    program = """
+import typing
+def compiled(self, text, *args, **kwargs):
+    raise AssertionError(text)
+typing.ForwardRef.__init__ = compiled
+import supervisord_pidfd.daemon
+"""
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
