@@ -152,6 +152,20 @@ class Provision(NamedTuple):
 NOTHING = Provision()
 
 
+WORDS_KEPT = 4096
+_words: dict[str, bytes] = {}
+
+
+def encoded(word: str) -> bytes:
+    """Encode a word of an environment, once for all services that inherit it."""
+    found = _words.get(word)
+    if found is None:
+        if len(_words) >= WORDS_KEPT:  # those that hold a word keep it
+            _words.clear()
+        found = _words[word] = os.fsencode(word)
+    return found
+
+
 class Recipe:
     """Hold a service's spawn prepared once: what does not change from run to run."""
 
@@ -166,9 +180,7 @@ class Recipe:
         self._actions = _file_actions(spec, host, self.given)
         # As bytes, which posix_spawn takes as they are: it would encode each word at each start.
         self._argv = [os.fsencode(word) for word in spec.argv]
-        self._environ = {
-            os.fsencode(name): os.fsencode(value) for name, value in self.environment.items()
-        }
+        self._environ = {encoded(name): encoded(value) for name, value in self.environment.items()}
 
     def spawn(self, run: int) -> Launched:
         """Start the program as run number `run`.

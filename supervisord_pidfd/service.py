@@ -10,7 +10,6 @@ demand a spawn after all, what was started ahead is killed.
 
 import os
 import signal
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -176,7 +175,7 @@ class Service:
         self.checks: dict[str, CheckRecord] = {}
         self._hands = hands
         self._supervision = supervision
-        self._queue: deque[Event] = deque()
+        self._queue: list[Event] = []  # of one or two: a deque would weigh ten times as much
         self._untold: list[tuple[ServiceState, Step]] = []
         self._draining = False
         self._deadline = hands.loop.deadline(self._deadline_passed)
@@ -284,7 +283,7 @@ class Service:
     def _drain(self) -> None:
         now = self._hands.loop.clock.now
         while self._queue:
-            event = self._queue.popleft()
+            event = self._queue.pop(0)
             self._take(event, now())
             # An immediate restart need not wait for the timers of this turn.
             if (
@@ -490,7 +489,7 @@ class Service:
 
     def _first(self, *events: Event) -> None:
         """Queue what an action brought about before anything that was queued earlier."""
-        self._queue.extendleft(reversed(events))
+        self._queue[:0] = events
 
     def _leftover_signal(self) -> int:
         stop = self.spec.stop

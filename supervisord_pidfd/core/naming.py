@@ -8,7 +8,6 @@ matched.
 
 import fnmatch
 import re
-import string
 from collections.abc import Collection, Iterable, Mapping
 
 GLOBS = 16
@@ -16,7 +15,7 @@ NAME_CHARS = 160
 """Longer than any name: `@`, 64 characters, `@`, 64 characters."""
 
 _GLOB = frozenset("*?[")
-_LETTERS = string.ascii_letters + string.digits + "_-@"
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-@"
 
 
 class NoSuchNameError(Exception):
