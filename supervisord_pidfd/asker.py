@@ -18,6 +18,9 @@ from supervisord_pidfd.line import Line
 from supervisord_pidfd.loop import Loop
 from supervisord_pidfd.process import Provision
 
+A_TURN = 64
+"""How many probes are dealt with before the loop goes on to others."""
+
 _ERROR_MAX = 256
 
 Told = Callable[[Verdict | None], None]
@@ -61,6 +64,9 @@ class Asker:
         self._questions: dict[int, Question] = {}
         self._of_service: dict[str, int] = {}
         self._changed: dict[int, None] = {}
+        self._unknown: dict[int, None] = {}
+        self._more = loop.deadline(self._flush)
+        self._lost = loop.deadline(self._tell_lost)
         self._last = 0
 
     # -- asking -----------------------------------------------------------------------------------
@@ -128,8 +134,20 @@ class Asker:
         """Say that nothing is known any more when the checker has gone."""
         if before.has_process and not after.has_process:
             self.close()
-            for _, told in tuple(self._probes.values()):
-                told(None)
+            self._unknown = dict.fromkeys(self._probes)
+            self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        """Say of some probes that nothing is known; the others have their turn."""
+        for _ in range(A_TURN):
+            if not self._unknown:
+                return
+            ident = next(iter(self._unknown))
+            del self._unknown[ident]
+            watched = self._probes.get(ident)
+            if watched is not None:
+                watched[1](None)
+        self._lost.arm(self._loop.clock.now())
 
     def use(self, spec: ServiceSpec) -> None:
         """Do nothing: the checker has no settings of its own."""
@@ -137,20 +155,24 @@ class Asker:
     def close(self) -> None:
         """End the conversation; what is asked is kept for the next one."""
         self._line.close()
+        self._more.disarm()
         self._changed = {}
 
     # -- sending ----------------------------------------------------------------------------------
 
     def _flush(self) -> None:
         """Encode what has changed and send it, as far as the socket takes it."""
-        while self._line.is_open:
-            while self._changed and self._line.has_room:
-                ident = next(iter(self._changed))
-                del self._changed[ident]
-                self._line.put(self._message(ident))
-            self._line.send()
-            if not (self._line.is_idle and self._changed):
+        if not self._line.is_open:
+            return
+        for _ in range(A_TURN):
+            if not (self._changed and self._line.has_room):
                 break
+            ident = next(iter(self._changed))
+            del self._changed[ident]
+            self._line.put(self._message(ident))
+        self._line.send()
+        if self._changed and self._line.is_idle:
+            self._more.arm(self._loop.clock.now())
 
     def _message(self, ident: int) -> dict[str, Any]:
         asked = self._questions.get(ident)
@@ -180,6 +202,7 @@ class Asker:
         watched = self._probes.get(said["verdict"])
         if watched is None:  # taken back meanwhile
             return None
+        self._unknown.pop(said["verdict"], None)
         verdict = Verdict(
             ok=said["ok"] is True,
             took_s=float(said["took_s"]),

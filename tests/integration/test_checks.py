@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+from supervisord_pidfd.asker import A_TURN, Probe
 from supervisord_pidfd.checks import EXEC_AT_ONCE, needs_checker
-from supervisord_pidfd.core.lifecycle import health_of, is_ready
+from supervisord_pidfd.core.lifecycle import ServiceState, health_of, is_ready
 from supervisord_pidfd.core.notices import (
     CheckFailed,
     CheckRecovered,
@@ -270,6 +271,30 @@ def test_the_calendar_is_asked_and_asked_again_after_a_crash(attend, with_checke
     assert answers[0] == (1_704_067_200.0, None)
     assert answers[1][0] is None
     assert "five fields" in answers[1][1]
+
+
+def test_many_probes_are_dealt_with_over_several_turns(attend):
+    web, told = attend(), []
+    for _ in range(3 * A_TURN):
+        web.asker.watch(Probe("tcp", "127.0.0.1:1", 10.0, 1.0), told.append)
+    end = web.asker.prepare(1).descriptors[0][1]
+    with contextlib.closing(socket.socket(fileno=os.dup(end))) as theirs:
+        web.asker.handed_over()
+        at_first = theirs.recv(1 << 20).count(b'"watch"')
+        rest = []
+        web.world.turn_until(lambda: _all_there(theirs, rest, 2 * A_TURN))
+        web.asker.follow(ServiceState(pid=1), ServiceState())
+        told_at_first = len(told)
+        web.world.turn_until(lambda: len(told) >= 3 * A_TURN)
+
+    assert (at_first, told_at_first) == (A_TURN, A_TURN)
+    assert set(told) == {None}
+
+
+def _all_there(theirs, frames, count):
+    with contextlib.suppress(BlockingIOError):
+        frames.append(theirs.recv(1 << 20, socket.MSG_DONTWAIT))
+    return b"".join(frames).count(b'"watch"') >= count
 
 
 def test_what_makes_no_sense_on_the_channel_is_passed_over(attend):
