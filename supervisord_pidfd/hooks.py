@@ -48,6 +48,11 @@ class Hooks:
             self.cancel()
             self._awaited = errand
 
+    @property
+    def under_way(self) -> bool:
+        """Tell whether any hook is."""
+        return self._awaited is not None or self._beside is not None
+
     def signal(self, signum: int) -> None:
         """Signal the hook that is waited for, with its group."""
         if self._awaited is not None:

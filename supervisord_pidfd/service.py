@@ -212,6 +212,16 @@ class Service:
         """Tell whether a process is the main one, or the one that it has named to be."""
         return pid in {self.state.pid, self.state.heir}
 
+    @property
+    def has_hook(self) -> bool:
+        """Tell whether a hook is under way, be it one that nobody waits for."""
+        return self._hooks is not None and self._hooks.under_way
+
+    def end_hooks(self) -> None:
+        """End the hooks that are under way; what waits for them has been told of it."""
+        if self._hooks is not None:
+            self._hooks.close()
+
     def may_own(self, pid: int) -> bool:
         """Tell whether a process is, or may turn out to be, the service's."""
         if self.owns(pid):

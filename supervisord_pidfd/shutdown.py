@@ -2,7 +2,8 @@
 
 Gateway and checker end first; services are asked in reverse order of their dependencies, each with
 SIGKILL no later than its share of the budget allows; orphans follow. When nothing is left, or the
-budget is spent, the daemon is done. A second request only hastens it.
+budget is spent, the daemon is done. A hook that nobody else waits for, `on_failure`, has until the
+reserve of the budget: it may be what tells somebody. A second request only hastens it.
 """
 
 import math
@@ -120,6 +121,8 @@ class Shutdown:
         self._tell(Told(DaemonHastened(signum)))
         for service in self.alive():
             service.post(KillRequested())
+        for service in self._services.values():
+            service.end_hooks()
         self._end_orphans(signal.SIGKILL)
 
     def stop_with(self, signum: int) -> None:
@@ -164,6 +167,9 @@ class Shutdown:
         alive = self.alive()
         if not alive:
             self._look_for_orphans()
+        if not alive and now < self._budget - self._reserve and self._is_hook_under_way():
+            self._progress.arm(now + LOOK_EVERY)
+            return
         if (not alive and not len(self._hands.orphans)) or now >= self._budget:
             if self.left_alive():
                 self.exit_code = EXIT_LIMIT
@@ -175,6 +181,9 @@ class Shutdown:
             patient = now - self.began_at < ORPHAN_PATIENCE
             self._end_orphans(signal.SIGTERM if patient and not soon else signal.SIGKILL)
         self._progress.arm(min(self._budget, now + LOOK_EVERY))
+
+    def _is_hook_under_way(self) -> bool:
+        return any(service.has_hook for service in self._services.values())
 
     def _force(self, moment: float) -> None:
         """Ask those whose turn should have come by then; what they wait for cannot be killed."""

@@ -9,7 +9,7 @@ early. A service that reloads by itself is only watched.
 import math
 from typing import Any
 
-from supervisord_pidfd.core.actions import Action, RunHook, Signal
+from supervisord_pidfd.core.actions import RunHook, Signal
 from supervisord_pidfd.core.events import BecameReady, HookEnded, ReloadBegan, ReloadRequested
 from supervisord_pidfd.core.notices import (
     ServiceReloaded,
@@ -29,23 +29,16 @@ _OVER: dict[str, Any] = {
 
 
 def reload_requested(at: At, event: ReloadRequested) -> Step:
-    """Begin to reload, or remember to."""
-    how = at.spec.reload
-    if how.command is None and how.signum is None:
-        return Step(at.state)
+    """Begin to reload, or remember to; a service that has no way to is left alone."""
+    how, told = at.spec.reload, ServiceReloading(event.by)
     if at.state.reloading:
         return Step(at.state._replace(reload_queued=event.by))
-    return _begin(at, event.by)
-
-
-def _begin(at: At, by: str) -> Step:
-    how, told = at.spec.reload, ServiceReloading(by)
     if how.command is not None:
         state, action = _under_way(at)._replace(hook=Hook.RELOAD), RunHook(Hook.RELOAD)
         return Step(state, (action,), (told,))
-    actions: tuple[Action, ...] = ()
-    if how.signum is not None:
-        actions = (Signal(how.signum, whole_scope=False, then_continue=False),)
+    if how.signum is None:
+        return Step(at.state)
+    actions = (Signal(how.signum, whole_scope=False, then_continue=False),)
     if at.spec.type is ServiceType.NOTIFY:
         return Step(_under_way(at), actions, (told,))
     return Step(at.state, actions, (told, ServiceReloaded(0.0)))

@@ -45,7 +45,7 @@ def check_changed(at: At, event: CheckChanged) -> Step:
             return begin_stop(noted.changed(wanted=Wanted.DOWN), by, Cause.HEALTH)
         case CheckAction.SHUTDOWN:
             return Step(noted.state, (EndDaemon(EXIT_UNHEALTHY),))
-        case CheckAction.NONE:
+        case _:
             return Step(noted.state)
 
 

@@ -60,10 +60,25 @@ def test_a_failure_runs_its_hook(daemon, board, reaper_mode):
     daemon.stop()
 
 
+def test_a_failure_that_ends_the_daemon_lets_its_hook_tell_somebody(daemon, board, reaper_mode):
+    told = f'["/bin/sh", "-c", "sleep 1; echo told >{board}"]'
+    daemon.start(
+        "[service.web]\n"
+        + sh("exit 3")
+        + f'restart = "no"\ncritical = true\nhooks.on_failure = {told}\n',
+        *reaping(reaper_mode),
+    )
+
+    assert board.line() == "told"
+    assert daemon.wait() == 3
+
+
 def test_nothing_of_a_hook_outlives_the_daemon(daemon, board, reaper_mode):
     stay = f'["/bin/sh", "-c", "echo up >{board}; while :; do sleep 0.1; done"]'
     daemon.start(
         "[service.web]\n" + sh("exit 3") + f'restart = "no"\nhooks.on_failure = {stay}\n',
+        "--set",
+        "supervisor.shutdown_timeout=1s",
         *reaping(reaper_mode),
     )
     assert board.line() == "up"
