@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Self, cast
 
 from supervisord_pidfd.clock import Clock, SystemClock
-from supervisord_pidfd.errors import NoAnswerError, ReplyError, UnreachableError
+from supervisord_pidfd.errors import NoAnswerError, ReplyError, UnreachableError, UsageError
 
 INTERFACE = "io.supervisordpidfd.Control"
 ANSWER_WITHIN = 10.0
 """Seconds for an answer to a call that does not wait for services."""
+MAX_CALL = 64 << 10
+"""Bytes of one call; the daemon hangs up on a longer one."""
 MAX_REPLY = 64 << 20
 """Bytes of one reply; a longer one comes from no daemon of ours."""
 
@@ -85,6 +87,7 @@ class Client:
 
         Raises:
             ReplyError: The daemon answered an error.
+            UsageError: The call is longer than the daemon reads.
             NoAnswerError: It did not answer within `timeout` seconds (None: ANSWER_WITHIN).
         """
         self._send(method, parameters, more=False)
@@ -133,6 +136,8 @@ class Client:
         if more:
             call["more"] = True
         frame = json.dumps(call).encode() + b"\0"
+        if len(frame) > MAX_CALL:
+            raise UsageError("too many names for one call: the daemon reads 64 KiB")
         self._socket.settimeout(ANSWER_WITHIN)
         try:
             self._socket.sendall(frame, socket.MSG_NOSIGNAL)

@@ -140,6 +140,8 @@ def _with_signal(words: Words) -> Words:
     ):
         word, names = names[0].lstrip("-"), names[1:]
     verbs.signal_number(word)
+    if len(names) == 1 and names[0].startswith("-"):  # `kill -9`, and nobody to be killed
+        names = ()
     if bool(names) == everything:
         raise UsageError(f"cannot {words.verb.name}: needs names, or --all ({usage(words.verb)})")
     return words._replace(operands=names, values={**words.values, "signal": word.upper()})

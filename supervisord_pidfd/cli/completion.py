@@ -2,11 +2,15 @@
 
 from supervisord_pidfd.cli.session import DONE, Session
 from supervisord_pidfd.cli.verbs import GLOBAL, VERBS, Option, Verb
+from supervisord_pidfd.errors import UsageError
 
 
 def completion(session: Session) -> int:
     """Print the script of a shell."""
-    session.screen.write(SCRIPTS[session.words.operands[0]]())
+    shell = session.words.operands[0]
+    if shell not in SCRIPTS:
+        raise UsageError(f"no completion for '{shell}' (there is one for {', '.join(SCRIPTS)})")
+    session.screen.write(SCRIPTS[shell]())
     return DONE
 
 

@@ -80,7 +80,7 @@ def history(session: Session) -> int:
     runs = sorted(reply["runs"], key=lambda run: run["run"], reverse=True)
     now = session.clock.wall()
     if not runs:
-        session.screen.line("no run yet")
+        session.screen.line("no run to show")
         return DONE
     session.screen.lines(session.screen.table(_RUN_TITLES, [_run(run, now) for run in runs]))
     return DONE

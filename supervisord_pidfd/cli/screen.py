@@ -131,6 +131,10 @@ def standard_screen(
     *, as_json: bool = False, no_color: bool = False, quiet: bool = False
 ) -> Screen:
     """Make the screen of this process. What its encoding lacks is escaped, not an error."""
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - kept to the end
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - kept to the end
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

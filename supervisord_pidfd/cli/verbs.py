@@ -346,9 +346,10 @@ HINTS = {
     "add": "'apply' loads the file and starts what is new",
     "remove": "take it out of the file, then 'apply'; 'stop NAME' only stops it",
     "clear": "'reset NAME' clears a failure; log files rotate by log.rotate_size",
+    "help": "'pidfdctl --help' lists the verbs, 'pidfdctl VERB --help' tells more of one",
     "fg": "'logs -f NAME' follows what it writes",
     "open": "'-s SOCKET' talks to another daemon",
     "avail": "'status' lists the services; 'plan' what the file would add",
     "pid": "'status --columns PID --no-header NAME' prints it",
 }
-"""Verbs of other supervisors, and what does that here."""
+"""Verbs of other supervisors, and what does that here; a hint names the right one."""

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from supervisord_pidfd.client import MAX_REPLY, Client
-from supervisord_pidfd.errors import NoAnswerError, ReplyError, UnreachableError
+from supervisord_pidfd.errors import NoAnswerError, ReplyError, UnreachableError, UsageError
 from tests.support.scripted import Scripted, error, outcome, service, status
 
 
@@ -111,6 +111,14 @@ def test_no_answer_in_time(path):
     late = pytest.raises(NoAnswerError, match=r"no answer within 0\.05s")
     with Scripted(Status=[]).serve(path), Client(str(path)) as client, late:
         client.call("Status", timeout=0.05)
+
+
+def test_a_call_that_the_daemon_would_not_read_is_not_sent(path):
+    daemon = Scripted()
+    with daemon.serve(path), Client(str(path)) as client, pytest.raises(UsageError):
+        client.call("Start", {"names": ["x"] * 20_000})
+
+    assert daemon.calls == []
 
 
 def test_nobody_listens(path):

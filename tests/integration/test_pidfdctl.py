@@ -107,6 +107,26 @@ def test_an_output_that_is_full_is_told(path):
     assert ran.stderr == b"pidfdctl: cannot show the services: no space left on device\n"
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_do_no_harm(path, closed):
+    with Scripted(Status=WEB).serve(path):
+        ran = subprocess.run(
+            ["sh", "-c", f'exec "$0" "$@" {closed}', COMMAND, "-s", path], env=environment(),
+            capture_output=True, check=False,
+        )  # fmt: skip
+
+    assert (ran.returncode, ran.stderr) == (0, b"")
+
+
+def test_a_shell_without_completion_is_named(path):
+    ran = pidfdctl(path, "completion", "tcsh")
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == (
+        "pidfdctl: no completion for 'tcsh' (there is one for bash, zsh, fish)\n"
+    )
+
+
 def test_an_output_without_unicode_loses_no_line(path):
     with Scripted(Status=status(service("web", detail="größer → kleiner"))).serve(path):
         ran = pidfdctl(path, env={"LANG": "C", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0",

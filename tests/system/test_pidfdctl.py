@@ -213,7 +213,7 @@ def test_history(pidfdctl):
     assert (row["RUN"], row["ENDED"]) == ("1", "code 3")
     (run,) = pidfdctl.reply("History", "history", "fails", "-n", "5")["runs"]
     assert run["exit"]["exit_code"] == 3
-    assert pidfdctl("history", "never") == ["no run yet"]
+    assert pidfdctl("history", "never") == ["no run to show"]
 
 
 def test_deps(pidfdctl):

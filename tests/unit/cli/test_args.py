@@ -107,6 +107,7 @@ def test_signals_of_kill_and_signal(line, signal, names):
         ("signal NOPE web", "not a signal: 'NOPE'"),
         ("start", "cannot start: no name (pidfdctl start NAME…; or --all)"),
         ("signal hup", "cannot signal: no name (pidfdctl signal SIG NAME…; or --all)"),
+        ("kill -9", "cannot kill: needs names, or --all (pidfdctl kill [SIG] NAME…)"),
         ("stop web --all", "names and --all exclude each other"),
         ("start web --nope", "unknown option '--nope'"),
         ("start web --time", "unknown option '--time' (did you mean '--timeout'?)"),
@@ -137,7 +138,7 @@ def test_reload_without_a_name_names_the_right_verb():
     )
 
 
-@pytest.mark.parametrize("word", ["add", "remove", "clear", "fg", "open", "avail", "pid"])
+@pytest.mark.parametrize("word", ["add", "remove", "clear", "fg", "open", "avail", "pid", "help"])
 def test_verbs_of_other_supervisors_get_a_hint(word):
     assert refused(word, "web") == f"cannot {word}: no such verb ({HINTS[word]})"
 

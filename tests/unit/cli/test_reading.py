@@ -97,7 +97,7 @@ def test_history_has_a_row_for_each_run(pidfdctl):
 
 
 def test_history_before_the_first_run(pidfdctl):
-    assert pidfdctl(Scripted(History={"runs": []}), "history", "web").out == "no run yet\n"
+    assert pidfdctl(Scripted(History={"runs": []}), "history", "web").out == "no run to show\n"
 
 
 def change(key, old, new, file="conf.d/web.toml", line=9):
