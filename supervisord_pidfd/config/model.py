@@ -106,10 +106,12 @@ class Service(Table):
     ] = key("when an ended service is started again")  # fmt: skip
     instances: Instances | None = key("copies NAME@0…, or NAME@x for each name")
     directory: Words | None = key("working directory")
-    umask: Umask | None = key("octal")
-    user: Account | None = key("name or number")
-    group: Account | None = key("name or number; the user's own by default")
-    supplementary_groups: tuple[Account, ...] | None = key("the user's own by default")
+    umask: Umask | None = key("file mode creation mask, octal")
+    user: Account | None = key("whom it runs as")
+    group: Account | None = key("group it runs as; the user's own by default")
+    supplementary_groups: tuple[Account, ...] | None = key(
+        "more groups; the user's own by default"
+    )
     environment: dict[Variable, Text] | None = key("variables, as strings")
     inherit_environment: Globs | None = key("what passes from the daemon's environment")
     unset_environment: tuple[Words, ...] | None = key("what is taken out again")
@@ -119,7 +121,7 @@ class Service(Table):
     start_timeout: LongDuration | None = key("from the start to ready")
     runtime_max: LongDuration | None = key("longest run")
     stop_signal: Signal | None = key("first signal of a stop")
-    stop_timeout: LongDuration | None = key("then SIGKILL")
+    stop_timeout: LongDuration | None = key("from the signal to SIGKILL")
     parent_death_signal: Signal | None = key("sent when the daemon dies")
     requires: tuple[Reference, ...] | None = key("needs them: started with it, waited for")
     wants: tuple[Reference, ...] | None = key("starts them and waits, but goes on without")
@@ -136,9 +138,9 @@ class Service(Table):
         "whose notify messages count"
     )
     metrics_port: Annotated[int, fields.whole(1, 65535)] | None = key(
-        "where the service itself is scraped"
+        "where the service itself is scraped, for discovery"
     )
-    metrics_path: WebPath | None = key("where the service itself is scraped")
+    metrics_path: WebPath | None = key("path of its own metrics, for discovery")
     backoff: Annotated[Backoff | None, Inner("Backoff")] = None
     start_limit: Annotated[StartLimit | None, Inner("StartLimit")] = None
     ready: Annotated[Ready | None, Inner("Ready")] = None

@@ -179,7 +179,7 @@ class DaemonLog(Table):
     """The daemon's own events."""
 
     level: Annotated[str, fields.choice("debug", "info", "warning", "error")] | None = key(
-        "the least important that are written"
+        "the least important events that are written"
     )
     format: (
         Annotated[str, fields.choice("auto", "text", "json", not_yet=later.LOG_FORMATS)] | None
@@ -193,8 +193,8 @@ class Supervisor(Table):
     runtime_dir: Words | None = key("place of sockets and state")
     log_dir: Words | None = key("place of logs")
     state_dir: Words | None = key("place of what outlives a reboot")
-    read_users: tuple[Account, ...] | None = key("who else may read: names or numbers")
-    read_groups: tuple[Account, ...] | None = key("who else may read: names or numbers")
+    read_users: tuple[Account, ...] | None = key("users who may read over the control socket")
+    read_groups: tuple[Account, ...] | None = key("groups that may read over the control socket")
     reaper: Annotated[str, fields.choice("auto", "pidfd", "sigchld")] | None = key(
         "how exits are detected"
     )
@@ -207,7 +207,9 @@ class Supervisor(Table):
     history_size: Annotated[int, fields.whole(0, 10_000)] | None = key(
         "runs that are kept of each service"
     )
-    start_concurrency: Annotated[int, fields.whole(0, 1_000_000)] | None = key("0 is no limit")
+    start_concurrency: Annotated[int, fields.whole(0, 1_000_000)] | None = key(
+        "services that start at once; 0 is no limit"
+    )
     signals: dict[SignalName, Rewrite] | None = key("take one signal as another")
     log: DaemonLog | None = None
 

@@ -73,6 +73,8 @@ SAID: dict[str, str] = {
     "HealthCheck.failures": "3; watchdog: 1",
     "HealthCheck.status": "200-399",
     "HealthCheck.headers": "",
+    "Ready.fd": "",
+    "Ready.delay": "",
     "HealthCheck.memory": "",
     "Stop.scope": "auto",
     "Stop.leftovers": "kill",
@@ -89,7 +91,7 @@ _FIELD_OF = {
     "stop_signal": "stop", "stop_timeout": "stop", "success_exit_codes": "success",
     "success_signals": "success", "requires": "dependencies", "wants": "dependencies",
     "after": "dependencies", "before": "dependencies", "health": "checks",
-    "fdstore": "fdstore_max",
+    "fdstore": "fdstore_max", "user": "identity", "group": "identity",
 }  # fmt: skip
 """Keys of a service whose member of the spec has another name."""
 
