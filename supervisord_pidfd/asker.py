@@ -18,8 +18,11 @@ from supervisord_pidfd.line import Line
 from supervisord_pidfd.loop import Loop
 from supervisord_pidfd.process import Provision
 
-A_TURN = 64
-"""How many probes are dealt with before the loop goes on to others."""
+SENT_A_TURN = 64
+TOLD_A_TURN = 16
+"""How many probes are dealt with before the loop goes on to others. A service that is told makes
+its step and lets all who watch it know: a tenth of a millisecond on a busy machine.
+"""
 
 _ERROR_MAX = 256
 
@@ -139,7 +142,7 @@ class Asker:
 
     def _tell_lost(self) -> None:
         """Say of some probes that nothing is known; the others have their turn."""
-        for _ in range(A_TURN):
+        for _ in range(TOLD_A_TURN):
             if not self._unknown:
                 return
             ident = next(iter(self._unknown))
@@ -164,7 +167,7 @@ class Asker:
         """Encode what has changed and send it, as far as the socket takes it."""
         if not self._line.is_open:
             return
-        for _ in range(A_TURN):
+        for _ in range(SENT_A_TURN):
             if not (self._changed and self._line.has_room):
                 break
             ident = next(iter(self._changed))

@@ -19,8 +19,8 @@ from supervisord_pidfd.process import PASSED_FD, Provision, SpawnError, Stage
 OPENING = b"1\0"
 BUFFER_BYTES = 64 << 10
 FRAME_MAX_BYTES = 64 << 10
-READ_A_TURN = 4 << 10
-"""Some fifty verdicts: what follows from each takes its time, and a turn is to be short."""
+READ_A_TURN = 2 << 10
+"""Some 25 verdicts: what follows from each takes its time, and a turn is to be short."""
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from supervisord_pidfd.asker import A_TURN, Probe
+from supervisord_pidfd.asker import SENT_A_TURN, TOLD_A_TURN, Probe
 from supervisord_pidfd.checks import EXEC_AT_ONCE, needs_checker
 from supervisord_pidfd.core.lifecycle import ServiceState, health_of, is_ready
 from supervisord_pidfd.core.notices import (
@@ -275,19 +275,19 @@ def test_the_calendar_is_asked_and_asked_again_after_a_crash(attend, with_checke
 
 def test_many_probes_are_dealt_with_over_several_turns(attend):
     web, told = attend(), []
-    for _ in range(3 * A_TURN):
+    for _ in range(3 * SENT_A_TURN):
         web.asker.watch(Probe("tcp", "127.0.0.1:1", 10.0, 1.0), told.append)
     end = web.asker.prepare(1).descriptors[0][1]
     with contextlib.closing(socket.socket(fileno=os.dup(end))) as theirs:
         web.asker.handed_over()
         at_first = theirs.recv(1 << 20).count(b'"watch"')
         rest = []
-        web.world.turn_until(lambda: _all_there(theirs, rest, 2 * A_TURN))
+        web.world.turn_until(lambda: _all_there(theirs, rest, 2 * SENT_A_TURN))
         web.asker.follow(ServiceState(pid=1), ServiceState())
         told_at_first = len(told)
-        web.world.turn_until(lambda: len(told) >= 3 * A_TURN)
+        web.world.turn_until(lambda: len(told) >= 3 * SENT_A_TURN)
 
-    assert (at_first, told_at_first) == (A_TURN, A_TURN)
+    assert (at_first, told_at_first) == (SENT_A_TURN, TOLD_A_TURN)
     assert set(told) == {None}
 
 
