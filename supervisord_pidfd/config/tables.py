@@ -97,10 +97,14 @@ class Hooks(Table):
     """Commands that run beside the main one."""
 
     pre_start: Command | None = key("before every start; its failure fails the start")
-    post_start: Command | None = key("after every start; its failure fails the start")
-    pre_stop: Command | None = key("before a stop")
-    post_stop: Command | None = key("after every end")
-    on_failure: Command | None = key("when the service becomes failed")
+    post_start: Command | None = key(
+        "after every start, of a oneshot after its clean end; its failure fails the start"
+    )
+    pre_stop: Command | None = key("before the first stop signal; its failure is only told")
+    post_stop: Command | None = key(
+        "after every end, before what follows; its failure is only told"
+    )
+    on_failure: Command | None = key("when the service becomes failed; nobody waits for it")
     timeout: Period | None = key("for each of them")
 
 
@@ -142,7 +146,9 @@ class Stop(Table):
         | None
     ) = key("who gets the signals")
     sequence: tuple[StopStep, ...] | None = key("replaces stop_signal and stop_timeout")
-    command: Command | None = key("instead of the first signal; MAINPID is set")
+    command: Command | None = key(
+        "instead of the first signal, which follows if it fails; MAINPID is set"
+    )
     leftovers: Annotated[str, fields.choice("kill", "keep")] | None = key(
         "processes still there when the main process has ended"
     )

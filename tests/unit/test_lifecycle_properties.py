@@ -31,6 +31,8 @@ from supervisord_pidfd.core.events import (
     GateOpened,
     HookEnded,
     KillRequested,
+    MainPidChanged,
+    MainReplaced,
     ProcessExited,
     ReadinessLost,
     ReloadBegan,
@@ -136,8 +138,8 @@ RELOADS = st.sampled_from(
 WORDS = st.sampled_from(
     [
         BecameReady("notify"), ReadinessLost(), AttemptsForgiven(), WatchdogPinged(),
-        WatchdogTriggered(), WatchdogChanged(5.0), WatchdogChanged(0.0), ReloadBegan(),
-        ReloadRequested("operator:0"), TimeoutExtended(3.0),
+        MainPidChanged(7), WatchdogTriggered(), WatchdogChanged(5.0), WatchdogChanged(0.0),
+        ReloadBegan(), ReloadRequested("operator:0"), TimeoutExtended(3.0),
     ]
 )  # fmt: skip
 STOPS = st.builds(
@@ -203,6 +205,7 @@ class Process:
         self.deaf = deaf
         self.unkillable = unkillable
         self.executed = False
+        self.pid = 100 + run
 
     def is_ended_by(self, signum):
         if self.unkillable:
@@ -569,6 +572,16 @@ class Lifecycle(RuleBasedStateMachine):
         self.shell.main.executed = True
         self.shell.post(Executed())
 
+    @precondition(lambda self: self.shell.main is not None and self.shell.main.executed)
+    @precondition(lambda self: self.state.phase in {Phase.STARTING, Phase.RUNNING})
+    @rule()
+    def hands_over(self):
+        """End in favour of a process that was named, and that is the main one from then on."""
+        main = self.shell.main
+        main.pid += 1000
+        self.shell.post(MainPidChanged(main.pid), MainReplaced(main.pid))
+        assert self.state.heir is None
+
     @rule(seconds=st.sampled_from([0.0, 0.5, 4.0, 30.0, 700.0]))
     def advance(self, seconds):
         self.shell.advance(seconds)
@@ -593,7 +606,7 @@ class Lifecycle(RuleBasedStateMachine):
         main = self.shell.main
         assert self.state.has_process is (main is not None)
         if main is not None:
-            assert self.state.pid == 100 + main.run
+            assert self.state.pid == main.pid
             assert self.state.phase in WITH_PROCESS
         if self.shell.processes:
             assert self.state.phase in WITH_PROCESS
