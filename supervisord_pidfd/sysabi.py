@@ -451,12 +451,38 @@ def watch_clock(fd: int) -> None:
         raise _error(_errno())
 
 
-def peak_rss_bytes() -> int:
-    """Return this process's highest resident memory: the floor of what a child's mark can be.
+def _own_peak() -> int:
+    """Read the highest resident bytes since our exec; 0 without /proc."""
+    try:
+        status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        _, found, rest = os.read(status, 4096).partition(b"VmHWM:")
+    except OSError:
+        return 0
+    finally:
+        os.close(status)
+    return int(rest.split(maxsplit=1)[0]) * 1024 if found else 0
 
-    A child that we spawn inherits our mark through its exec. Source: getrusage(2).
-    """
+
+def _peak_ever() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+_INHERITED_PEAK = _peak_ever() if _peak_ever() > _own_peak() else 0
+"""The mark of the program that executed us, where it was larger than we are; our children do not
+inherit that one."""
+
+
+def peak_rss_bytes() -> int:
+    """Return this program's highest resident memory: the floor of what a child's mark can be.
+
+    A child that we spawn inherits our mark through its exec. Our own usage is the cheap answer
+    unless a larger program executed us, whose mark hides ours. Source: getrusage(2), proc(5).
+    """
+    ever = _peak_ever()
+    return ever if ever > _INHERITED_PEAK else _own_peak() or ever
 
 
 _NO_CLOSE_RANGE = frozenset({errno.ENOSYS, errno.EPERM, errno.EACCES})
