@@ -452,7 +452,8 @@ def test_a_descriptor_that_is_no_pidfd_has_no_exit_status(pipe):
 def test_the_floor_of_a_childs_memory_is_this_programs_own(before):
     """The mark of whoever executed us hides ours in getrusage(2), and no child inherits it."""
     tell = "from supervisord_pidfd import sysabi; print(sysabi.peak_rss_bytes())"
-    grow = f"import os, sys; bytearray({before}); os.execv(sys.executable, ['python', '-c', {tell!r}])"
+    again = f"os.execv(sys.executable, ['python', '-c', {tell!r}])"
+    grow = f"import os, sys; bytearray({before}); {again}"
     told = subprocess.run([sys.executable, "-c", grow], capture_output=True, check=True, text=True)
 
     assert 4 << 20 < int(told.stdout) < 64 << 20
