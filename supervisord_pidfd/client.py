@@ -21,6 +21,7 @@ MAX_REPLY = 64 << 20
 _CREDENTIALS = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 _TIMEVAL = struct.Struct("ll")  # struct timeval
 _CHUNK = 1 << 18
+_DONE = object()
 
 Parameters = Mapping[str, object]
 Reply = dict[str, Any]
@@ -44,6 +45,7 @@ class Client:
         """
         self._clock = clock if clock is not None else SystemClock()
         self._rest = bytearray()
+        self._meanwhile: Iterator[None] | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             # Not settimeout: with it a queue that is full for a moment fails the connect at once.
@@ -79,11 +81,16 @@ class Client:
     # -- calls --------------------------------------------------------------------------------
 
     def call(
-        self, method: str, parameters: Parameters | None = None, timeout: float | None = None
+        self,
+        method: str,
+        parameters: Parameters | None = None,
+        timeout: float | None = None,
+        meanwhile: Iterator[None] | None = None,
     ) -> Reply:
         """Call a method and return its one reply.
 
         Members that are None are left out of `parameters`. A method without a dot is one of ours.
+        `meanwhile` is something to be done, step by step, while there is nothing to read.
 
         Raises:
             ReplyError: The daemon answered an error.
@@ -91,7 +98,9 @@ class Client:
             NoAnswerError: It did not answer within `timeout` seconds (None: ANSWER_WITHIN).
         """
         self._send(method, parameters, more=False)
+        self._meanwhile = meanwhile
         reply, _ = self._reply(ANSWER_WITHIN if timeout is None else timeout)
+        self._meanwhile = None
         return reply
 
     def stream(
@@ -181,9 +190,8 @@ class Client:
         late = f"no answer within {timeout or 0:g}s"
         if left is not None and left <= 0:
             raise NoAnswerError(late)
-        self._socket.settimeout(left)
         try:
-            data = self._socket.recv(_CHUNK)
+            data = self._read_soon() or self._read_within(left)
         except TimeoutError:
             raise NoAnswerError(late) from None
         except OSError as error:
@@ -191,3 +199,18 @@ class Client:
         if not data:
             raise NoAnswerError("the daemon hung up")
         return data
+
+    def _read_soon(self) -> bytes:
+        """Read as soon as there is something, or return b"" when there is nothing else to do."""
+        self._socket.settimeout(0)
+        while self._meanwhile is not None:
+            try:
+                return self._socket.recv(_CHUNK)
+            except BlockingIOError:
+                if next(self._meanwhile, _DONE) is _DONE:
+                    self._meanwhile = None
+        return b""
+
+    def _read_within(self, seconds: float | None) -> bytes:
+        self._socket.settimeout(seconds)
+        return self._socket.recv(_CHUNK)

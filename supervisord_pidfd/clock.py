@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import Any, Protocol
+from typing import Protocol
 
 
 class Clock(Protocol):
@@ -43,9 +43,13 @@ _FRACTION = (1 << 53) - 1
 def rfc3339(wall: float) -> str:
     """Format Unix seconds as UTC RFC 3339 with milliseconds."""
     seconds, rest = divmod(int(wall * 1000), 1000)
-    if seconds != _last[0]:  # what happens together is told together
-        _last[:] = seconds, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{_last[1]}.{rest:03d}Z"
+    said = _said.get(seconds)
+    if said is None:  # what happened together is told together, again and again
+        if len(_said) >= SECONDS_KEPT:
+            _said.clear()
+        said = _said[seconds] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{said}.{rest:03d}Z"
 
 
-_last: list[Any] = [None, ""]
+SECONDS_KEPT = 64
+_said: dict[int, str] = {}

@@ -51,8 +51,11 @@ from supervisord_pidfd.loop import Loop, Priority
 
 CONVERSATIONS = 64
 PER_UID = 16
-TURN_S, ACCEPT_S = 0.0005, 0.0003
-"""Seconds of a turn given to clients, and to newcomers; a single step may take a little longer."""
+TURN_S, LONE_TURN_S, ACCEPT_S = 0.0003, 0.001, 0.0002
+"""Seconds of a turn given to clients, to a single one that nobody waits behind, and to newcomers.
+
+A single step may take a little longer.
+"""
 
 PAUSE = 1.0
 """Seconds without accepting, after the descriptors have run out."""
@@ -135,7 +138,7 @@ class ControlServer:
 
     def work(self) -> bool:
         """Do a turn's share; return whether there is more."""
-        until = self.loop.clock.now() + TURN_S
+        until = self.loop.clock.now() + (TURN_S if len(self._queue) > 1 else LONE_TURN_S)
         while self._queue:
             conversation = self._queue.popleft()
             conversation.queued = False

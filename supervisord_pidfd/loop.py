@@ -40,9 +40,6 @@ class Priority(enum.IntEnum):
     CONTROL = 2
 
 
-_PRIORITIES = tuple(map(int, Priority))
-
-
 class Deadline:
     """Hold one moment at which `callback` is called; moved or disarmed by its owner."""
 
@@ -76,6 +73,8 @@ class Loop:
     """Be the one place that waits.
 
     `on_error` is told of an exception that escaped a callback (where, error); the loop goes on.
+    `batch` is how many descriptors were ready at the beginning of this turn, `exits` how many of
+    them tell of the end of a process.
     """
 
     def __init__(self, clock: Clock, on_error: Callable[[str, BaseException], None]) -> None:
@@ -90,6 +89,7 @@ class Loop:
         self._running = False
         self.turn = 0
         self.batch = 0
+        self.exits = 0
         self.woke_at = clock.now()
         self.after_turn: Callable[[], bool] = lambda: False
         self.on_lag: Callable[[float], None] = lambda _lag: None
@@ -159,6 +159,8 @@ class Loop:
         self._running = True
         more = False
         while self._running:
+            if more:  # no wait is near: what we have started is to get its processor all the same
+                os.sched_yield()
             more = self.run_once(0.0 if more else None)
 
     def stop(self) -> None:
@@ -170,6 +172,7 @@ class Loop:
         ready = self._epoll.poll(self._timeout(at_most), BATCH)
         self.turn += 1
         self.batch = len(ready)
+        self.exits = 0
         self.woke_at = self.clock.now()
         if ready:
             self._dispatch(ready)
@@ -198,9 +201,15 @@ class Loop:
 
     def _dispatch(self, ready: list[tuple[int, int]]) -> None:
         callbacks = self._callbacks
-        for priority in _PRIORITIES:
-            for fd, events in ready:
-                entry = callbacks.get(fd)
+        ordered: tuple[list[tuple[int, int]], ...] = tuple([] for _ in Priority)
+        for pair in ready:
+            entry = callbacks.get(pair[0])
+            if entry is not None:
+                ordered[entry[0]].append(pair)
+        self.exits = len(ordered[Priority.EXITS])
+        for priority, pairs in enumerate(ordered):
+            for fd, events in pairs:
+                entry = callbacks.get(fd)  # an earlier callback of this turn may have removed it
                 if entry is not None and entry[0] == priority:
                     try:
                         entry[1](events)

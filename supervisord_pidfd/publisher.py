@@ -254,14 +254,14 @@ class Publisher:
     def publish(self) -> bool:
         """Publish a turn's share; return whether notices are left.
 
-        In a storm of exits the acting comes first: nothing is published while `STORM` descriptors
-        or more are ready at once, as long as the backlog stays below `BACKLOG`. Beyond that half
+        In a storm of exits the acting comes first: nothing is published while `STORM` exits
+        or more are there at once, as long as the backlog stays below `BACKLOG`. Beyond that half
         of it is published each turn, so that a storm without end cannot outrun the telling.
         """
         waiting = len(self._backlog)
         if waiting > BACKLOG:
             share = waiting // 2
-        elif self._loop.batch >= STORM:
+        elif self._loop.exits >= STORM:
             share = 0
         else:
             share = min(A_TURN, waiting)

@@ -52,7 +52,7 @@ from supervisord_pidfd.sysabi import peak_rss_bytes
 if TYPE_CHECKING:
     from supervisord_pidfd.core.health import CheckRecord
 
-LONE_BATCH = 2
+LONE_EXITS = 2
 """How many descriptors are ready when a single process has ended: its pidfd and SIGCHLD's.
 
 After such an end the new process gets the processor first: its exec wakes us up, often on the same
@@ -467,7 +467,7 @@ class Service:
             and self._supervision.held(self) is None
         ):
             self._ahead = self._launch(order.run + 1)
-            if self._hands.loop.batch <= LONE_BATCH:
+            if self._hands.loop.exits <= LONE_EXITS:
                 os.sched_yield()
 
     def _discard(self, ahead: _Ahead) -> None:

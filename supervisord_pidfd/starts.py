@@ -17,7 +17,7 @@ from supervisord_pidfd.orders import Orders
 from supervisord_pidfd.rosters import Rosters
 from supervisord_pidfd.service import Service
 
-TURN_S = 0.005
+TURN_S = 0.003
 """How long one turn may go on with starts that became possible."""
 
 PLACE, STOP = "start_concurrency", "stop"

@@ -52,6 +52,18 @@ def usage(pid: int, since_boot: float) -> Usage | None:
         return None
 
 
+def children(pid: int) -> list[int]:
+    """List the children of a process; none if /proc does not tell.
+
+    Source: proc_pid_tid_children(5), Linux 4.2.
+    """
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
+
+
 def descriptors(pid: int) -> int | None:
     """Count open descriptors; None if we may not know.
 

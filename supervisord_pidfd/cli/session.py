@@ -57,9 +57,14 @@ class Session:
             self._client = self._connect(self.path, self.clock)
         return self._client
 
-    def call(self, method: str, parameters: Mapping[str, object] | None = None) -> Reply:
-        """Call a method that does not wait for services."""
-        return self.client.call(method, parameters)
+    def call(
+        self,
+        method: str,
+        parameters: Mapping[str, object] | None = None,
+        meanwhile: Iterator[None] | None = None,
+    ) -> Reply:
+        """Call a method that does not wait for services; see `Client.call`."""
+        return self.client.call(method, parameters, meanwhile=meanwhile)
 
     def stream(
         self, method: str, parameters: Mapping[str, object], *, wait: float | None

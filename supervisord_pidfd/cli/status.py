@@ -1,7 +1,7 @@
 """`status` and the predicates: what the services are, as a table or one of them at length."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from supervisord_pidfd.cli import procfs
@@ -133,23 +133,32 @@ def _predicate(
 
 def ask(session: Session) -> tuple[Reply, Usages]:
     """Call Status for the names given; sorted by name, with what /proc tells in each service."""
-    words = session.words
+    words, daemon, boot = session.words, session.client.peer.pid, procfs.uptime()
+    known: dict[int, procfs.Usage | None] = {}
     reply = session.call(
         "Status",
         {"names": words.names, "all": (words.verb.name == "status" and words.has("all")) or None},
+        None if words.names else _beforehand(daemon, boot, known),
     )
     services: list[dict[str, Any]] = sorted(reply["services"], key=_by_name)
     # In another pid namespace the same numbers are other processes.
-    visible = session.client.peer.pid == reply["supervisor"]["pid"]
-    boot = procfs.uptime()
+    visible = daemon == reply["supervisor"]["pid"]
     usages: Usages = {}
     for one in services:
-        use = procfs.usage(one["pid"], boot) if one["pid"] and visible else None
+        pid = one["pid"] if visible else None
+        use = (known[pid] if pid in known else procfs.usage(pid, boot)) if pid else None
         usages[one["name"]] = use
         one["rss_bytes"] = use.rss_bytes if use else None
         one["cpu_s"] = use.cpu_s if use else None
     reply["services"] = services
     return reply, usages
+
+
+def _beforehand(daemon: int, boot: float, known: dict[int, procfs.Usage | None]) -> Iterator[None]:
+    """Read what the daemon's children use, one a step, while it makes up its answer."""
+    for pid in procfs.children(daemon):
+        known[pid] = procfs.usage(pid, boot)
+        yield
 
 
 def _by_name(service: Record) -> tuple[str, int, str]:

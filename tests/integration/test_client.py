@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import socket
 import threading
 
@@ -48,6 +49,42 @@ def test_a_call_has_one_reply(path):
 
     assert reply == status(service("web"))
     assert daemon.calls == [("Status", {"names": ["web"]})]
+
+
+def test_something_else_is_done_while_the_answer_is_awaited(path):
+    """Step by step until it is done, or until the answer is there: not a step more than that."""
+    done, go = [], threading.Event()
+
+    def serve(listener):
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1 << 16)
+            go.wait(10)
+            connection.sendall(b'{"parameters":{"x":1}}\0')
+
+    def steps():
+        for number in range(1000):
+            done.append(number)
+            if number == 4:
+                go.set()
+                select.select([client], [], [], 10)
+            yield
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        with Client(str(path)) as client:
+            assert client.call("Status", meanwhile=steps()) == {"x": 1}
+        thread.join()
+    assert done == [0, 1, 2, 3, 4]
+
+
+def test_when_nothing_else_is_left_to_do_the_answer_is_awaited(path):
+    daemon = Scripted(Status=status(service("web")))
+    with daemon.serve(path), Client(str(path)) as client:
+        assert client.call("Status", meanwhile=iter(())) == status(service("web"))
 
 
 def test_a_method_with_dots_is_called_as_it_is(path):

@@ -142,9 +142,15 @@ class Scripted:
         """Be at an end already."""
 
     def call(
-        self, method: str, parameters: Mapping[str, object] | None = None, _timeout: object = None
+        self,
+        method: str,
+        parameters: Mapping[str, object] | None = None,
+        _timeout: object = None,
+        meanwhile: Iterator[None] | None = None,
     ) -> dict[str, Any]:
-        """Answer a call that has one reply."""
+        """Answer a call that has one reply, when all that can be done meanwhile was done."""
+        for _ in meanwhile or ():
+            pass
         (reply,) = self.answers(method, parameters or {})
         if isinstance(reply, Exception):
             raise reply

@@ -66,6 +66,21 @@ def test_a_batch_is_called_by_priority_and_before_the_deadlines(bench, pipes):
     assert bench.calls == expected
 
 
+def test_the_exits_of_a_batch_are_counted_before_the_first_of_them_is_called(bench, pipes):
+    counts = []
+    for priority in (Priority.CONTROL, Priority.EXITS, Priority.EXITS):
+        bench.loop.add(ready_pipe(pipes), priority, lambda _: counts.append(bench.loop.exits))
+
+    bench.loop.run_once()
+    assert counts == [2, 2, 2]
+    bench.loop.run_once(0.0)
+    assert bench.loop.exits == 2  # they are level-triggered and were not read
+    for fd in tuple(bench.loop._callbacks):
+        bench.loop.remove(fd)
+    bench.loop.run_once(0.0)
+    assert bench.loop.exits == 0
+
+
 def test_a_callback_is_told_the_events(bench, pipes):
     seen = []
     bench.loop.add(ready_pipe(pipes), Priority.CONTROL, seen.append)
