@@ -56,6 +56,55 @@ class Output(enum.StrEnum):
 
     INHERIT = "inherit"
     NULL = "null"
+    CAPTURED = "captured"
+    DIRECT = "direct"
+
+
+class LogFormat(enum.StrEnum):
+    """Name the shapes of a line: as it came, for people, as an object."""
+
+    RAW = "raw"
+    TEXT = "text"
+    JSON = "json"
+
+
+class Overflow(enum.StrEnum):
+    """Say what happens to output while a sink takes nothing."""
+
+    BLOCK = "block"
+    DROP = "drop"
+    DROP_NEWEST = "drop_newest"
+
+
+class LogSpec(NamedTuple):
+    """Hold what becomes of captured output; for the logger, the core only passes it on.
+
+    `to` are sinks: `file`, `stdout`, `journal`, `syslog`; with none the ring is all there is.
+    `format` is for file and standard output, None what suits each. `path` and `stderr_path` are
+    absolute, the same for one file. Sizes are bytes and 0 is no limit; `rotate_every` is seconds
+    and `rotate_at` is `hourly`, `daily` or nothing. `block_for` may be infinite. `rate_count`
+    lines are let through in `rate_per` seconds, 0 is all of them. `ready` is the pattern of the
+    line that makes a run ready.
+    """
+
+    to: tuple[str, ...] = ()
+    format: LogFormat | None = None
+    path: str = ""
+    stderr_path: str = ""
+    rotate_size: int = 50_000_000
+    rotate_keep: int = 10
+    rotate_total: int = 0
+    rotate_every: float = 0.0
+    rotate_at: str = ""
+    compress: bool = False
+    overflow: Overflow = Overflow.BLOCK
+    block_for: float = 10.0
+    rate_count: int = 0
+    rate_per: float = 0.0
+    strip_ansi: bool = False
+    ring: int = 64 << 10
+    max_line: int = 16 << 10
+    ready: str = ""
 
 
 class CommandSpec(NamedTuple):
@@ -111,6 +160,7 @@ class ReadyKind(enum.StrEnum):
     EXEC = "exec"
     FILE = "file"
     FD = "fd"
+    LOG = "log"
 
 
 class ReadySpec(NamedTuple):
@@ -348,6 +398,7 @@ class ServiceSpec(NamedTuple):
     instance: str = ""
     stdin: str = "null"
     output: Output = Output.INHERIT
+    log: LogSpec = LogSpec()
     start_timeout: float = 90.0
     runtime_max: float = math.inf
     ready: ReadySpec = ReadySpec()
@@ -389,7 +440,7 @@ LIVE_FIELDS = frozenset(
         "reload", "schedule", "dependencies", "part_of", "notify_access", "fdstore_max",
         "metrics_port", "metrics_path", "stop", "success", "restart_prevent", "restart_force",
         "backoff", "start_limit", "critical", "main", "group", "origin", "written", "program",
-        "fast",
+        "fast", "log",
     }
 )  # fmt: skip
 """Members that `apply` changes in place (L in the reference); every other one restarts.
