@@ -47,6 +47,7 @@ PIPES_A_MESSAGE = 8
 STREAMS = ("stdout", "stderr", "hook")
 REASONS = ("overflow", "rate_limit", "write_error")
 
+_INT = struct.Struct("i")
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -89,12 +90,18 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     Raises:
         BlockingIOError: There is none now.
     """
-    data, fds, _flags, _address = socket.recv_fds(
-        channel, MESSAGE_BYTES, PIPES_A_MESSAGE, socket.MSG_CMSG_CLOEXEC
-    )
+    # Not socket.recv_fds: in Python 3.11 it forgets the flags, and services would inherit these.
+    room = socket.CMSG_LEN(PIPES_A_MESSAGE * _INT.size)
+    data, control, _flags, _ = channel.recvmsg(MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+    fds = [
+        number
+        for level, kind, carried in control
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for (number,) in _INT.iter_unpack(carried[: len(carried) // _INT.size * _INT.size])
+    ]
     if not data:
         return None
-    return unpack(data), list(fds)
+    return unpack(data), fds
 
 
 # -- counters -------------------------------------------------------------------------------------
@@ -150,6 +157,12 @@ class Counters:
         """Return the descriptor of the memory."""
         return self._fd
 
+    def close(self) -> None:
+        """Let go of the memory, not of the descriptor."""
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+
     def reserve(self, slot: int) -> None:
         """Make room for a slot; the core alone does this.
 
@@ -187,4 +200,5 @@ class Counters:
     def _fit(self) -> None:
         size = os.fstat(self._fd).st_size
         if size and (self._map is None or len(self._map) < size):
-            self._map = mmap.mmap(self._fd, size)  # the old one ends with its last user
+            self.close()
+            self._map = mmap.mmap(self._fd, size)

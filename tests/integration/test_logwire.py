@@ -47,6 +47,7 @@ def test_descriptors_ride_along_and_the_end_is_told():
 def counters():
     made = Counters.create()
     yield made
+    made.close()
     os.close(made.fileno())
 
 
@@ -69,6 +70,7 @@ def test_the_other_side_sees_slots_that_were_reserved_after_it_came(counters):
     other.add(1000, 0, 5)
 
     assert counters.read(1000).stdout_bytes == 5
+    other.close()
 
 
 def test_a_slot_has_room_for_more_words_than_it_has_names():
