@@ -140,6 +140,10 @@ class Call(Protocol):
         """Call back if the client leaves before the last answer."""
         ...
 
+    def take_client(self) -> int | None:
+        """Take the client's socket away, for somebody else to answer; None if that cannot be."""
+        ...
+
     def pull(self, pieces: Iterator[bytes]) -> None:
         """Answer with bytes of the wire, taken piece by piece as the client reads.
 

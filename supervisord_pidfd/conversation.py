@@ -129,6 +129,17 @@ class CallInFlight:
         """Note that the pieces have come to their end."""
         self._over("ok")
 
+    def take_client(self) -> int | None:
+        """Take the client's socket away for somebody else to answer; it is the caller's then.
+
+        None if the client has gone, or has not read the answer to an earlier call yet.
+        """
+        conversation = self._conversation
+        client = None if conversation is None else conversation.give_away()
+        if client is not None:
+            self._conversation, self.result = None, "ok"
+        return client
+
     def _put(self, data: bytes) -> None:
         if self._conversation is not None and not self._oneway:
             self._conversation.put(data)
@@ -353,15 +364,27 @@ class Conversation:
         self._server.dropped(reason)
         self.close()
 
+    def give_away(self) -> int | None:
+        """End the conversation here and return its socket; None while something is to be sent."""
+        if self._socket is None or self._out:
+            return None
+        call, self.call = self.call, None
+        if call is not None:
+            self._server.count(call.method.name, "ok")
+        return self._leave(self._socket)
+
     def close(self) -> None:
         """End the conversation; whoever answers its call is told."""
-        sock, self._socket = self._socket, None
-        if sock is None:
+        if self._socket is None:
             return
-        self._deadline.disarm()
-        self._server.loop.remove(sock.fileno())
-        self._server.loop.close_later(sock.detach())
-        self._server.forget(self)
+        self._server.loop.close_later(self._leave(self._socket))
         call, self.call = self.call, None
         if call is not None:
             call.leave()
+
+    def _leave(self, sock: socket.socket) -> int:
+        self._socket = None
+        self._deadline.disarm()
+        self._server.loop.remove(sock.fileno())
+        self._server.forget(self)
+        return sock.detach()

@@ -7,6 +7,7 @@ then the loop turns, and everything else happens in it.
 import contextlib
 import os
 import signal
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from supervisord_pidfd import __version__, host, signals, sysabi
@@ -47,6 +48,8 @@ from supervisord_pidfd.listening import Listener, mode_of, word_of
 from supervisord_pidfd.loop import Loop, Priority
 from supervisord_pidfd.options import RunOptions
 from supervisord_pidfd.orphans import Orphans
+from supervisord_pidfd.outputs import News
+from supervisord_pidfd.outputs import Sources as NewsSources
 from supervisord_pidfd.panel import Panel, Sides
 from supervisord_pidfd.process import Host, vfork_works
 from supervisord_pidfd.publisher import LogPipe, Publisher, StderrLines, as_text
@@ -54,7 +57,9 @@ from supervisord_pidfd.readiness import Surroundings, make_directory
 from supervisord_pidfd.reaper import Hooks, make_reaper
 from supervisord_pidfd.records import ConfigRecord
 from supervisord_pidfd.records import Daemon as DaemonRecord
+from supervisord_pidfd.service import Service
 from supervisord_pidfd.supervisor import Outside, Supervisor
+from supervisord_pidfd.taps import Taps
 from supervisord_pidfd.timetable import ClockJumps, Timing
 
 EXIT_OK, EXIT_CONFIG = 0, 6
@@ -96,12 +101,14 @@ class Daemon:
         self._garbage = Garbage()
         self._tally = Tally()
         self._log_pipe: LogPipe | None = None
+        self._taps: Taps | None = None
         if options.single:
             self._publisher = Publisher(self._loop, self._tally, StderrLines().send, as_text)
             self._publisher.level = Level.WARNING
         else:
             self._log_pipe = LogPipe(self._loop)
             self._publisher = Publisher(self._loop, self._tally, self._log_pipe.send)
+        self._news = News(NewsSources(self._services, self._publisher.tell))
         self._inbox = signals.SignalInbox(self._signalled)
         self._inbox.listen(signals.PASSED_ON if options.single else signals.HANDLED)
         self._children = self._children_inbox()
@@ -150,6 +157,8 @@ class Daemon:
             self._internals.close()
         if self._log_pipe is not None:
             self._log_pipe.close()
+        if self._taps is not None:
+            self._taps.close()
         if self._runtime is not None:
             self._runtime.close()
         self._inbox.close()
@@ -276,7 +285,8 @@ class Daemon:
             host.UMASK,
             vfork_works(),
         )
-        hands = Hands(self._loop, self._reaper, self._orphans, base)
+        self._make_taps()
+        hands = Hands(self._loop, self._reaper, self._orphans, base, self._taps)
         asker = Asker(self._loop)
         outside = self._outside()._replace(companions_of=self._attendance(hands, asker).of)
         supervisor = Supervisor(hands, outside, spec, pid1=self._pid1)
@@ -296,9 +306,21 @@ class Daemon:
         if self._log_pipe is not None:
             if reply.problems:
                 self._warn(reply)
-            internals.start_logger(self._log_pipe, spec.log_format)
+            internals.start_logger(self._log_pipe, self._taps, spec.log_format)
             internals.serve(spec.metrics)
         self._tell(DaemonReady(self._clock.now() - self._launch.begun))
+
+    def _make_taps(self) -> None:
+        """Have services' output captured where there is a logger to give it to."""
+        if self._options.single:
+            return
+        try:
+            self._taps = Taps(self._loop, self._news.told())
+        except OSError as error:  # they write where we do
+            self._tell(ControlUnavailable("log", os.strerror(error.errno or 0)))
+
+    def _services(self) -> Mapping[str, Service]:
+        return {} if self._supervisor is None else self._supervisor.services
 
     def _attendance(self, hands: Hands, asker: Asker) -> Attendance:
         """Say who stands beside services."""
@@ -374,7 +396,14 @@ class Daemon:
             self._launch.request.file or "",
         )
         panel = Panel(
-            Sides(hands, supervisor, self._publisher, self._callback_crashed, going_over)
+            Sides(
+                hands,
+                supervisor,
+                self._publisher,
+                self._callback_crashed,
+                going_over,
+                self._news,
+            )
         )
         features = self._features
         panel.records.daemon = DaemonRecord(
@@ -480,6 +509,8 @@ class Daemon:
             lost = self._log_pipe.take_lost()
             if lost is not None:
                 self._tell(lost)
+        if self._taps is not None:
+            more = self._taps.line.flush() or more
         if self._internals is not None:
             more = self._internals.flush() or more
         if not more:
@@ -529,6 +560,8 @@ class Daemon:
                 self._panel.configuring.ask(Wish("signal", lambda _answer: None))
         elif signum == signal.SIGUSR1:
             supervisor.dump()
+        elif signum == signal.SIGUSR2 and self._taps is not None:
+            self._news.ask_to_reopen(self._taps, lambda _files: None)
 
     def _signalled_early(self, signum: int) -> None:
         """Leave before anything was started: there is nothing to stop but the config child."""
@@ -570,6 +603,8 @@ class Daemon:
             self._panel.close()
         if self._log_pipe is not None:
             self._log_pipe.finish()
+        if self._taps is not None:
+            self._taps.finish(LOGGER_GRACE)
         if self._internals is not None:
             self._internals.end_logger(LOGGER_GRACE)
         self._leave.arm(self._clock.now() + LOGGER_GRACE + 0.5)
@@ -577,6 +612,8 @@ class Daemon:
     def _finish_turn(self) -> bool:
         if self._log_pipe is not None:
             self._log_pipe.flush()
+        if self._taps is not None:
+            self._taps.line.flush()
         if self._internals is None or self._internals.logger_is_gone:
             self._loop.stop()
         return False

@@ -6,18 +6,25 @@ behind when it ended by itself. Its answer comes from the loop, never from insid
 """
 
 import contextlib
-import errno
 import os
 import signal
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from supervisord_pidfd.core.exitstatus import Exited, ExitStatus, Signaled, Usage
-from supervisord_pidfd.core.spec import CommandSpec, ServiceSpec
+from supervisord_pidfd.core.spec import CommandSpec, Output, ServiceSpec
 from supervisord_pidfd.hands import Hands
 from supervisord_pidfd.loop import Priority
-from supervisord_pidfd.process import Provision, Recipe, SpawnError, Stage, read_report
+from supervisord_pidfd.process import (
+    Provision,
+    Recipe,
+    SpawnError,
+    Stage,
+    errno_name,
+    read_report,
+)
 from supervisord_pidfd.reaper import Child
+from supervisord_pidfd.taps import HOOK, Outlet
 
 KILL_PATIENCE = 1.0
 """How long the answer waits for a killed command: one that cannot die holds up nobody."""
@@ -79,6 +86,7 @@ class Errand:
         self._reads: int | None = None
         self._report: int | None = None
         self._child: Child | None = None
+        self._outlet: Outlet | None = None
         self._deadline = hands.loop.deadline(self._too_slow)
         try:
             self._spawn(_as_service(spec, command), extra_env, run)
@@ -105,28 +113,36 @@ class Errand:
     # -- the child --------------------------------------------------------------------------------
 
     def _spawn(self, spec: ServiceSpec, extra_env: Mapping[str, str], run: int) -> None:
-        theirs = self._open_output() if self._keep else None
-        descriptors = () if theirs is None else ((1, theirs), (2, theirs))
+        ends = self._open_output(spec, run)
         try:
-            provision = Provision(tuple(extra_env.items()), descriptors)
-            launched = Recipe(spec, self._hands.host, provision).spawn(run)
+            recipe = Recipe(spec, self._hands.host, Provision(tuple(extra_env.items())))
+            launched = recipe.spawn(run, tuple((n, ends[0]) for n in (1, 2) if ends))
         except SpawnError:
             self._close_output()
             raise
         finally:
-            if theirs is not None:
-                os.close(theirs)
+            for fd in ends:
+                os.close(fd)
         self._report = launched.report
         executed = launched.report is None
         self._child = self._hands.reaper.watch(launched.pid, self._ended, leads_group=executed)
         self._child.leftover_signal = signal.SIGKILL
 
-    def _open_output(self) -> int:
+    def _open_output(self, spec: ServiceSpec, run: int) -> tuple[int, ...]:
+        """Return the end that the command writes to, if it is not to write where we do."""
+        taps = self._hands.taps
         try:
-            ours, theirs = os.pipe2(os.O_CLOEXEC)
+            if self._keep:
+                return (self._open_pipe(),)
+            if taps is not None and spec.output is Output.CAPTURED:
+                self._outlet = taps.open(spec.name, run, HOOK)
+                return self._outlet.ends
         except OSError as error:
-            name = errno.errorcode.get(error.errno or 0, str(error.errno))
-            raise SpawnError(Stage.STDIO, "output", name) from None
+            raise SpawnError(Stage.STDIO, "output", errno_name(error)) from None
+        return ()
+
+    def _open_pipe(self) -> int:
+        ours, theirs = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(ours, False)
         self._reads = ours
         # Without room in epoll it is read when the command ends.
@@ -147,6 +163,9 @@ class Errand:
             self._close_output()
 
     def _close_output(self) -> None:
+        if self._outlet is not None and self._hands.taps is not None:
+            self._hands.taps.over(self._outlet.key)
+            self._outlet = None
         if self._reads is not None:
             self._hands.loop.remove(self._reads)
             self._hands.loop.close_later(self._reads)

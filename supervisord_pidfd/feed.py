@@ -15,8 +15,16 @@ from supervisord_pidfd.core.notices import GatewayListenFailed, GatewayListening
 from supervisord_pidfd.core.spec import MetricsSpec, ServiceSpec, dump
 from supervisord_pidfd.line import Line
 from supervisord_pidfd.loop import Loop
-from supervisord_pidfd.process import PASSED_FD, Provision
+from supervisord_pidfd.process import (
+    CHANNEL_FD,
+    PASSED_FD,
+    Provision,
+    SpawnError,
+    Stage,
+    errno_name,
+)
 from supervisord_pidfd.service import Service
+from supervisord_pidfd.taps import Taps
 
 RECORDS_A_TURN = 64
 
@@ -138,17 +146,29 @@ class Feed:
 
 
 class LogChannel:
-    """Lend each logger the read end of the log pipe. Borrows the descriptor."""
+    """Lend each logger the read end of the log pipe, and give it a channel of its own.
 
-    def __init__(self, lend: Callable[[], int]) -> None:
+    Borrows the pipe and the taps.
+    """
+
+    def __init__(self, lend: Callable[[], int], taps: Taps | None) -> None:
         self._lend = lend
+        self._taps = taps
 
-    def prepare(self, run: int) -> Provision:  # noqa: ARG002 - the same pipe for each
-        """Give the read end."""
-        return Provision(descriptors=((PASSED_FD, self._lend()),))
+    def prepare(self, run: int) -> Provision:  # noqa: ARG002 - the same for each
+        """Give the read end, and the other end of the channel."""
+        try:
+            given = [(PASSED_FD, self._lend())]
+            if self._taps is not None:
+                given.append((CHANNEL_FD, self._taps.connect()))
+        except OSError as error:
+            raise SpawnError(Stage.STDIO, "channel", errno_name(error)) from None
+        return Provision(descriptors=tuple(given))
 
     def handed_over(self) -> None:
-        """Keep our copy: what is in the pipe outlives this logger."""
+        """Keep our copy of the pipe: what is in it outlives this logger."""
+        if self._taps is not None:
+            self._taps.line.handed_over()
 
     def catch_up(self) -> None:
         """A logger only reads."""

@@ -6,12 +6,14 @@ from supervisord_pidfd.loop import Loop
 from supervisord_pidfd.orphans import Orphans
 from supervisord_pidfd.process import Host
 from supervisord_pidfd.reaper import Reaper
+from supervisord_pidfd.taps import Taps
 
 
 class Hands(NamedTuple):
-    """Hold what a service acts with."""
+    """Hold what a service acts with; without taps nobody captures what services write."""
 
     loop: Loop
     reaper: Reaper
     orphans: Orphans
     host: Host
+    taps: Taps | None = None

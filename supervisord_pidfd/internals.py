@@ -19,12 +19,13 @@ from supervisord_pidfd.core.spec import (
 )
 from supervisord_pidfd.feed import Feed, LogChannel, Sources
 from supervisord_pidfd.hands import Hands
-from supervisord_pidfd.process import PASSED_FD
+from supervisord_pidfd.process import CHANNEL_FD, PASSED_FD
 from supervisord_pidfd.publisher import LogPipe, Publisher
 from supervisord_pidfd.reaper import PidfdReaper
 from supervisord_pidfd.service import Companion, Service
 from supervisord_pidfd.supervisor import Supervisor
 from supervisord_pidfd.sysabi import Features
+from supervisord_pidfd.taps import Taps
 
 STOP_TIMEOUT = 2.0
 LOGGER, GATEWAY, CHECKER = ":logger", ":gateway", ":checker"
@@ -51,13 +52,14 @@ class Internals:
 
     # -- logger -----------------------------------------------------------------------------------
 
-    def start_logger(self, pipe: LogPipe, form: str) -> None:
-        """Start the process that writes the daemon's events."""
-        spec = _helper(LOGGER, "logger", "--format", form)
+    def start_logger(self, pipe: LogPipe, taps: Taps | None, form: str) -> None:
+        """Start the process that writes the daemon's events and what services write."""
+        channel = () if taps is None else ("--channel", str(CHANNEL_FD))
+        spec = _helper(LOGGER, "logger", "--format", form, *channel)
         # Not TERM: a logger just started would die of it, and the last events with it.
         stop = StopSpec(steps=(StopStep(signal.SIGCONT, STOP_TIMEOUT),))
         spec = spec._replace(stop=stop)
-        self._start(spec, LogChannel(pipe.lend))
+        self._start(spec, LogChannel(pipe.lend, taps))
 
     def end_logger(self, within: float) -> None:
         """Let the logger end: it leaves at end of file, or is killed."""

@@ -28,6 +28,7 @@ from supervisord_pidfd.hands import Hands
 from supervisord_pidfd.listening import Listener, mode_of, word_of
 from supervisord_pidfd.operations import Operations
 from supervisord_pidfd.operations import Sources as OperationsSources
+from supervisord_pidfd.outputs import News, Outputs
 from supervisord_pidfd.publisher import Publisher
 from supervisord_pidfd.queries import Queries
 from supervisord_pidfd.queries import Sources as QueriesSources
@@ -50,13 +51,14 @@ class Sides(NamedTuple):
     publisher: Publisher
     crashed: Callable[[str, BaseException], None]
     going_over: GoingOver
+    news: News
 
 
 class Panel:
     """Follow the services and answer clients. Owns the listener that it is given."""
 
     def __init__(self, sides: Sides) -> None:
-        hands, supervisor, publisher, _, going_over = self._sides = sides
+        hands, supervisor, publisher, _, going_over, news = self._sides = sides
         loop = self._loop = hands.loop
         self._supervisor = supervisor
         self._listener: Listener | None = None
@@ -103,6 +105,11 @@ class Panel:
             Deployment(self.configuring, answers),
             queries,
             self._streams,
+            *(
+                [Outputs(hands.taps, news, supervisor.services, answers)]
+                if hands.taps is not None
+                else []
+            ),
         )
         supervisor.listeners.append(self._follow)
         publisher.observers += [self._history.take, self._changes.told, self._streams.told]

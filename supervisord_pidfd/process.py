@@ -45,8 +45,8 @@ NEVER_INHERITED = (
 )  # fmt: skip
 """Meant for the daemon itself, or set for each service anew."""
 
-PASSED_FD = 3
-"""The number under which a helper finds its channel."""
+PASSED_FD, CHANNEL_FD = 3, 4
+"""The number under which a helper finds its channel; the logger has a second one."""
 
 Descriptors = Sequence[tuple[int, int]]
 """Pairs: the number in the child, and our descriptor."""
@@ -182,8 +182,8 @@ class Recipe:
         self._argv = [os.fsencode(word) for word in spec.argv]
         self._environ = {encoded(name): encoded(value) for name, value in self.environment.items()}
 
-    def spawn(self, run: int) -> Launched:
-        """Start the program as run number `run`.
+    def spawn(self, run: int, output: Descriptors = ()) -> Launched:
+        """Start the program as run number `run`; `output` is given beside what the recipe has.
 
         Raises:
             SpawnError: It could not be started; nothing is left of the attempt.
@@ -193,11 +193,11 @@ class Recipe:
             raise SpawnError(fault.stage, fault.subject, fault.error)
         if self.fast:
             self._environ[b"SUPERVISORD_RUN"] = b"%d" % run
-            return self._posix_spawn()
+            return self._posix_spawn(output)
         self.environment["SUPERVISORD_RUN"] = str(run)
-        return self._fork()
+        return self._fork(output)
 
-    def _posix_spawn(self) -> Launched:
+    def _posix_spawn(self, output: Descriptors) -> Launched:
         host, spec = self.host, self.spec
         own = resource.getrlimit(resource.RLIMIT_NOFILE)  # somebody may have changed it (prlimit)
         os.umask(spec.umask)
@@ -208,13 +208,17 @@ class Recipe:
                 spec.program or spec.argv[0],
                 self._argv,
                 self._environ,
-                file_actions=self._actions,
+                # First: what the recipe gives may take the numbers that these have with us.
+                file_actions=[
+                    *((os.POSIX_SPAWN_DUP2, fd, number) for number, fd in output),
+                    *self._actions,
+                ],
                 setsid=True,
                 setsigmask=(),
                 setsigdef=_RESET,
             )
         except (OSError, ValueError) as error:  # ValueError: a NUL inside of a word
-            name = _errno_name(error)
+            name = errno_name(error)
             raise SpawnError(Stage.EXEC, spec.program or spec.argv[0], name) from None
         finally:
             if host.soft_files < own[0]:
@@ -222,20 +226,20 @@ class Recipe:
             os.umask(host.umask)
         return Launched(pid, None)
 
-    def _fork(self) -> Launched:
+    def _fork(self, output: Descriptors) -> Launched:
         try:
             report, write_end = os.pipe2(os.O_CLOEXEC)
         except OSError as error:
-            raise SpawnError(Stage.FORK, "error pipe", _errno_name(error)) from None
+            raise SpawnError(Stage.FORK, "error pipe", errno_name(error)) from None
         os.set_blocking(report, False)
         before = signal.pthread_sigmask(signal.SIG_SETMASK, _ALL_SIGNALS)
         try:
             pid = os.fork()
             if pid == 0:
-                _be_child(self, write_end)
+                _be_child(self, write_end, output)
         except OSError as error:
             os.close(report)
-            raise SpawnError(Stage.FORK, self.spec.argv[0], _errno_name(error)) from None
+            raise SpawnError(Stage.FORK, self.spec.argv[0], errno_name(error)) from None
         finally:
             os.close(write_end)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -385,7 +389,8 @@ def _file_actions(spec: ServiceSpec, host: Host, given: Descriptors) -> list[tup
     return actions
 
 
-def _errno_name(error: OSError | ValueError) -> str:
+def errno_name(error: OSError | ValueError) -> str:
+    """Name the errno of a failure; a word that no call takes is EINVAL."""
     number = error.errno if isinstance(error, OSError) else errno.EINVAL
     return errno.errorcode.get(number or 0, f"errno {number}")
 
@@ -400,7 +405,7 @@ class _At:
     subject = ""
 
 
-def _be_child(recipe: Recipe, report: int) -> NoReturn:
+def _be_child(recipe: Recipe, report: int, output: Descriptors) -> NoReturn:
     """Become the service, or say over `report` what stood in the way; never return."""
     at = _At()
     try:
@@ -410,11 +415,11 @@ def _be_child(recipe: Recipe, report: int) -> NoReturn:
             report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, first_free)
         given = [
             (number, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, first_free) if fd < first_free else fd)
-            for number, fd in recipe.given
+            for number, fd in (*output, *recipe.given)
         ]
         _become(recipe, given, report, at)
     except OSError as error:
-        _report(report, at, _errno_name(error))
+        _report(report, at, errno_name(error))
     except BaseException as error:  # noqa: BLE001 - nothing may return into the copy of the core
         _report(report, at, type(error).__name__)
     finally:

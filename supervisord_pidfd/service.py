@@ -39,15 +39,24 @@ from supervisord_pidfd.core.notices import (
     ServiceStatusUnknown,
     Told,
 )
-from supervisord_pidfd.core.spec import Hook, Scope, ServiceSpec
+from supervisord_pidfd.core.spec import Hook, Output, Scope, ServiceSpec
 from supervisord_pidfd.errands import Result, exit_words
 from supervisord_pidfd.hands import Hands
 from supervisord_pidfd.hooks import Hooks, words
 from supervisord_pidfd.loop import Priority
-from supervisord_pidfd.process import Launched, Provision, Recipe, SpawnError, read_report
+from supervisord_pidfd.process import (
+    Launched,
+    Provision,
+    Recipe,
+    SpawnError,
+    Stage,
+    errno_name,
+    read_report,
+)
 from supervisord_pidfd.reaper import Child
 from supervisord_pidfd.signals import name_of
 from supervisord_pidfd.sysabi import peak_rss_bytes
+from supervisord_pidfd.taps import Outlet
 
 if TYPE_CHECKING:
     from supervisord_pidfd.core.health import CheckRecord
@@ -145,10 +154,14 @@ class _Heir(NamedTuple):
 
 
 class _Ahead(NamedTuple):
-    """Hold what came of starting a program, until the machine asks for it."""
+    """Hold what came of starting a program, until the machine asks for it.
+
+    `outlet` is the key of what it writes to, if that is captured.
+    """
 
     outcome: Launched | SpawnError
     took_s: float
+    outlet: int | None
 
 
 class Service:
@@ -185,6 +198,7 @@ class Service:
         self._ahead: _Ahead | None = None
         self._child: Child | None = None
         self._report: int | None = None
+        self._outlet: int | None = None
         self._executed = False
         self._failure: SpawnError | None = None
         self._hooks: Hooks | None = None
@@ -192,6 +206,7 @@ class Service:
         self._late: tuple[ExitStatus, Usage] | None = None
         self._late_until = 0.0
         self._gives = bool(companions)
+        self._use_log()
 
     @property
     def name(self) -> str:
@@ -362,6 +377,7 @@ class Service:
         """Change the spec in place: only members that need no restart differ."""
         self.spec = spec
         self._recipe = None
+        self._use_log()
         for companion in self._companions:
             companion.use(spec)
         if self._companions_of is not None:
@@ -424,6 +440,7 @@ class Service:
         self._failure, self._executed = None, False
         self.status_text, self.probe_error = None, ""
         ahead, self._ahead = self._ahead or self._launch(self.state.run), None
+        self._outlet = ahead.outlet
         if isinstance(ahead.outcome, SpawnError):
             failed = ahead.outcome
             self._first(SpawnFailed(failed.stage, failed.subject, failed.error))
@@ -446,14 +463,37 @@ class Service:
     def _launch(self, run: int) -> _Ahead:
         clock = self._hands.loop.clock
         begun = clock.now()
+        outlet = None
         try:
-            outcome: Launched | SpawnError = self._prepared(run).spawn(run)
+            recipe = self._prepared(run)
+            outlet = self._open_outlet(run)
+            outcome: Launched | SpawnError = recipe.spawn(run, outlet.given() if outlet else ())
         except SpawnError as error:
             outcome = error
         finally:
+            if outlet is not None:
+                outlet.let_go()
             for companion in self._companions:
                 companion.handed_over()
-        return _Ahead(outcome, clock.now() - begun)
+        return _Ahead(outcome, clock.now() - begun, None if outlet is None else outlet.key)
+
+    def _open_outlet(self, run: int) -> Outlet | None:
+        taps = self._hands.taps
+        if taps is None or self.spec.output is not Output.CAPTURED:
+            return None
+        try:
+            return taps.open(self.name, run)
+        except OSError as error:
+            raise SpawnError(Stage.STDIO, "log pipe", errno_name(error)) from None
+
+    def _close_outlet(self, key: int | None) -> None:
+        """Take note that nothing of a run, or of what was started ahead, is left."""
+        if key is not None and self._hands.taps is not None:
+            self._hands.taps.over(key)
+
+    def _use_log(self) -> None:
+        if self._hands.taps is not None and self.spec.output is Output.CAPTURED:
+            self._hands.taps.use(self.name, self.spec.log)
 
     def _start_ahead(self, status: ExitStatus) -> None:
         """Start the next run before the machine is asked, if the standing order says so."""
@@ -473,6 +513,7 @@ class Service:
     def _discard(self, ahead: _Ahead) -> None:
         """End what was started ahead and is not wanted: the order was wrong, which is a bug."""
         self._ahead = None
+        self._close_outlet(ahead.outlet)
         if isinstance(ahead.outcome, Launched):
             reaper = self._hands.reaper
             stray = reaper.watch(
@@ -683,6 +724,8 @@ class Service:
         self._recheck.disarm()
         self._late = None
         self._close_report()
+        self._close_outlet(self._outlet)
+        self._outlet = None
         if self._child is not None:
             self._hands.reaper.release(self._child)
             self._child = None

@@ -252,6 +252,8 @@ class Supervisor:
         self._orders.drop(name)
         service = self.services.pop(name)
         service.close()
+        if self._hands.taps is not None:
+            self._hands.taps.forget(name)
         self._outside.removed(name)
 
     def _replace(self, specs: Mapping[str, ServiceSpec], *, restart: bool) -> None:

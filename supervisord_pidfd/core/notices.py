@@ -310,9 +310,29 @@ class ControlClientDropped(NamedTuple):  # noqa: D101
 
 class LogDropped(NamedTuple):  # noqa: D101
     stream: str
-    lines: int
+    lines: int | None
     bytes: int
     reason: str
+    from_: str | None = None
+    to: str | None = None
+
+
+class LogRotated(NamedTuple):  # noqa: D101
+    path: str
+
+
+class LogReopened(NamedTuple):  # noqa: D101
+    files: int
+
+
+class LogWriteFailed(NamedTuple):  # noqa: D101
+    path: str
+    error: str
+
+
+class LogResumed(NamedTuple):  # noqa: D101
+    path: str
+    blocked_s: float
 
 
 # -- the gateway ----------------------------------------------------------------------------------
@@ -396,6 +416,10 @@ EVENTS: dict[type, Row] = {
     ServiceSignaled: Row("service.signaled", Level.INFO),
     ServiceDumped: Row("service.dumped", Level.INFO),
     LogDropped: Row("log.dropped", Level.WARNING),
+    LogRotated: Row("log.rotated", Level.INFO),
+    LogReopened: Row("log.reopened", Level.INFO),
+    LogWriteFailed: Row("log.write_failed", Level.ERROR),
+    LogResumed: Row("log.resumed", Level.INFO),
     GatewayListening: Row("gateway.listening", Level.INFO),
     GatewayListenFailed: Row("gateway.listen_failed", Level.ERROR),
 }
@@ -450,6 +474,8 @@ def event_of(told: Told, seq: int, ts: str, signal_name: Callable[[int], str]) -
         event |= {"service": told.service, "group": told.group, "run": told.run, "pid": told.pid}
     for name, value in zip(notice._fields, notice, strict=True):
         event[name] = _plain(value)
+    if "from_" in event:  # a word of the language
+        event["from"] = event.pop("from_")
     if event.get("signal") is not None:
         event["signal"] = signal_name(event["signal"])
     if told.phase_to is not None:

@@ -8,6 +8,7 @@ from supervisord_pidfd.core.spec import BackoffSpec, RestartPolicy, ServiceSpec,
 from supervisord_pidfd.hands import Hands
 from supervisord_pidfd.process import PASSED_FD, Provision
 from supervisord_pidfd.service import Service
+from supervisord_pidfd.taps import Taps
 from tests.support.world import World
 
 AT_ONCE = BackoffSpec(delay=0.0, jitter=0.0)
@@ -54,12 +55,18 @@ class Lone:
     """Own one service in a world; `told` are the names of its notices, newest last, if kept."""
 
     def __init__(
-        self, world: World, spec: ServiceSpec, *, keep: bool = True, announces: bool = False
+        self,
+        world: World,
+        spec: ServiceSpec,
+        *,
+        keep: bool = True,
+        announces: bool = False,
+        taps: Taps | None = None,
     ) -> None:
         self.world = world
         self.told: list[str] = []
         self._keep = keep
-        hands = Hands(world.loop, world.reaper, world.orphans, world.host)
+        hands = Hands(world.loop, world.reaper, world.orphans, world.host, taps)
         self.service = Service(spec, hands, self, (Announcing(world),) if announces else ())
 
     @property
