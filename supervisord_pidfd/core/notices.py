@@ -473,9 +473,7 @@ def event_of(told: Told, seq: int, ts: str, signal_name: Callable[[int], str]) -
     if told.service is not None:
         event |= {"service": told.service, "group": told.group, "run": told.run, "pid": told.pid}
     for name, value in zip(notice._fields, notice, strict=True):
-        event[name] = _plain(value)
-    if "from_" in event:  # a word of the language
-        event["from"] = event.pop("from_")
+        event[name.rstrip("_")] = _plain(value)  # `from_`: the word itself is Python's
     if event.get("signal") is not None:
         event["signal"] = signal_name(event["signal"])
     if told.phase_to is not None:

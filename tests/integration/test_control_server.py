@@ -690,3 +690,35 @@ def test_a_client_may_leave_at_any_byte(desk, size):
         client.socket.close()
         desk.turns()
     assert desk.client().call("Status") == [{"method": "Status"}]
+
+
+# -- handed over ----------------------------------------------------------------------------------
+
+
+def test_a_client_can_be_handed_over_to_whoever_has_the_answer(desk):
+    taken = []
+    desk.handlers.own["logs"] = lambda call: taken.append((call.take_client(), call.gone))
+    client = desk.client()
+    assert client.call("Logs", more=True) == []
+    ((fd, gone),) = taken
+
+    assert gone
+    assert desk.count("Logs", "ok") == 1
+    with socket.socket(fileno=fd) as theirs:
+        theirs.sendall(wire.reply({"line": 1}))
+        assert client.answers() == [{"line": 1}]
+    assert client.is_closed
+    assert not desk.server._conversations
+
+
+def test_a_client_is_handed_over_when_it_has_read_the_answers_before(desk):
+    taken = []
+    desk.handlers.own["status"] = lambda call: call.reply({"text": "x" * (1 << 20)})
+    desk.handlers.own["logs"] = lambda call: taken.append(call.take_client())
+    client = desk.client()
+    client.send(request("Status") + wire.call(f"{INTERFACE}.Logs", {}, more=True))
+    assert taken == []
+    (answer,) = client.answers()
+
+    assert len(answer["text"]) == 1 << 20
+    os.close(taken[0])
