@@ -37,6 +37,7 @@ class Sources(NamedTuple):
     counters: Callable[[], dict[str, Any]]
     tell: Callable[[Told], None]
     tally: Tally
+    taps: Taps | None = None
 
 
 class Feed:
@@ -55,6 +56,10 @@ class Feed:
     def prepare(self, run: int) -> Provision:  # noqa: ARG002 - each run begins anew
         """Make a new pair and begin anew; give the gateway its end."""
         provision = self._line.open(dump(self.settings))
+        taps = self._sources.taps
+        if taps is not None and taps.readable is not None:
+            counters = (CHANNEL_FD, taps.readable)
+            provision = Provision(descriptors=(*provision.descriptors, counters))
         self._changed = dict.fromkeys(self._sources.names())
         self._removed = {}
         self._synced = False
@@ -111,7 +116,10 @@ class Feed:
             del self._changed[name]
             service = self._sources.find(name)
             if service is not None:
-                self._line.put({"service": record_of(service, self._sources.tally)})
+                taps = self._sources.taps
+                record = record_of(service, self._sources.tally)
+                record["log_slot"] = None if taps is None else taps.slot(name)
+                self._line.put({"service": record})
         elif not self._synced:
             self._synced = True
             self._line.put({"synced": True})

@@ -81,11 +81,14 @@ class Internals:
         if self._feed is None:
             if settings.listen:
                 tally = self._publisher.tally
+                taps = self._hands.taps
                 sources = Sources(
-                    self._find, self._names, self._counters, self._publisher.tell, tally
+                    self._find, self._names, self._counters, self._publisher.tell, tally, taps
                 )
                 self._feed = Feed(self._hands.loop, settings, sources)
-                self._start(_helper(GATEWAY, "gateway"), self._feed)
+                counted = taps is not None and taps.readable is not None
+                counters = ("--counters", str(CHANNEL_FD)) if counted else ()
+                self._start(_helper(GATEWAY, "gateway", *counters), self._feed)
         elif self._feed.settings != settings:
             self._feed.settings = settings
             gateway = self._supervisor.internals[GATEWAY]

@@ -139,8 +139,9 @@ class Counters:
     It survives a logger, and reading it wakes nobody. Borrows the descriptor.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, may_write: bool = True) -> None:
         self._fd = fd
+        self._access = mmap.ACCESS_WRITE if may_write else mmap.ACCESS_READ
         self._map: mmap.mmap | None = None
         self._fit()
 
@@ -201,4 +202,4 @@ class Counters:
         size = os.fstat(self._fd).st_size
         if size and (self._map is None or len(self._map) < size):
             self.close()
-            self._map = mmap.mmap(self._fd, size)
+            self._map = mmap.mmap(self._fd, size, access=self._access)

@@ -181,6 +181,8 @@ class Operations:
             if names is None:
                 return
             goal = _CONDITIONS[call.parameters["condition"] or "ready"]
+            if goal is not Goal.DOWN and self._refused(call):
+                return  # nothing will be up any more
             change = self._changes.wait_for({name: Asked(goal, self._now) for name in names})
         self._changes.look(change)
         self._answers.wait(call, change, {})

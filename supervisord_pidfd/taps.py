@@ -70,7 +70,10 @@ class Told(NamedTuple):
 
 
 class Taps:
-    """Own the read ends, the memory of the counters and the line to the logger."""
+    """Own the read ends, the memory of the counters and the line to the logger.
+
+    `readable` is that memory for those who may only read it; None without /proc.
+    """
 
     def __init__(self, loop: Loop, told: Told) -> None:
         """Make the memory of the counters.
@@ -79,6 +82,7 @@ class Taps:
             OSError: No memory file or descriptor to be had.
         """
         self.counters = Counters.create()
+        self.readable = _reopened(self.counters.fileno())
         self._settings: dict[str, Any] = {}
         self._told = told
         self._slots: dict[str, int] = {}
@@ -234,6 +238,8 @@ class Taps:
         self._ended(list(self._run_of))
         self.counters.close()
         os.close(self.counters.fileno())
+        if self.readable is not None:
+            os.close(self.readable)
 
     # -- saying -----------------------------------------------------------------------------------
 
@@ -318,3 +324,11 @@ class Taps:
                 self._told.tell(event, rest)
             case _:
                 pass
+
+
+def _reopened(fd: int) -> int | None:
+    """Open a memory file again, for reading alone."""
+    try:
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None

@@ -42,6 +42,7 @@ class Part(enum.StrEnum):
     DAEMON = "daemon"
     SERVICES = "services"
     RESOURCES = "resources"
+    LOGS = "logs"
     CHECKS = "checks"
 
 
@@ -105,6 +106,10 @@ def _service(name: str, kind: Kind, text: str, *labels: str) -> Metric:
 
 def _resource(name: str, kind: Kind, text: str, *labels: str) -> Metric:
     return _service(name, kind, text, *labels)._replace(part=Part.RESOURCES)
+
+
+def _log(name: str, text: str, *labels: str) -> Metric:
+    return _service(f"log_{name}", Kind.COUNTER, text, *labels)._replace(part=Part.LOGS)
 
 
 def _check(name: str, kind: Kind, text: str, *labels: str) -> Metric:
@@ -292,6 +297,9 @@ METRICS: tuple[Metric, ...] = (
         "Open descriptors of the main process (Linux ≥ 6.2, or same user; else absent).",
     ),
     _resource("threads", Kind.GAUGE, "Threads of the main process."),
+    _log("bytes_total", "Bytes read from the service.", "stream"),
+    _log("dropped_lines_total", "Lines dropped: overflow, rate_limit or write_error.", "reason"),
+    _log("blocked_seconds_total", "Time the output was held back because a sink was stuck."),
     _check("up", Kind.GAUGE, "1 if the check passes."),
     _check("runs_total", Kind.COUNTER, "Check runs: success, failure or timeout.", "result"),
     _check("last_duration_seconds", Kind.GAUGE, "Duration of the last check run."),

@@ -26,6 +26,7 @@ from supervisord_pidfd.core.lifecycle import Phase
 from supervisord_pidfd.core.metrics import METRICS, Kind, Part
 from supervisord_pidfd.gateway.procfs import Usage
 from supervisord_pidfd.gateway.replica import Record
+from supervisord_pidfd.logwire import REASONS, Slot
 
 PHASES = tuple(phase.value for phase in Phase)
 PHASES_AUTO_MAX = 1000
@@ -61,6 +62,7 @@ class Scrape:
     requests: Mapping[tuple[str, int], int] = field(default_factory=Counter[tuple[str, int]])
     parts: frozenset[Part] = frozenset(Part)
     phases: bool | None = None
+    logs: Mapping[str, Slot] = field(default_factory=dict[str, Slot])
 
 
 class CpuClock:
@@ -146,16 +148,16 @@ _FROM_INTERNAL: dict[str, Callable[[Record, Usage | None], float | None]] = {
 
 # -- services: from the record, and from /proc ----------------------------------------------------
 
-_Of = tuple[Record, Usage | None, tuple[float, float]]
-"""What a service's samples are made of: its record, what it uses, CPU seconds by mode."""
+_Of = tuple[Record, Usage | None, tuple[float, float], Slot | None]
+"""What a service's samples are made of: its record, what it uses, CPU seconds by mode, its log."""
 
 
 def _plain(read: Callable[[Record], float | None]) -> Callable[[_Of], Values]:
     return lambda of: _known(read(of[0]))
 
 
-def _by_cause(counts: Mapping[str, float]) -> Values:
-    return [((cause,), count) for cause, count in counts.items()]
+def _by_label(counts: Mapping[str, float]) -> Values:
+    return [((label,), count) for label, count in counts.items()]
 
 
 def _settings(of: _Of) -> Values:
@@ -183,10 +185,14 @@ def _in_use(read: Callable[[Usage], float | None]) -> Callable[[_Of], Values]:
 
 
 def _peak(of: _Of) -> Values:
-    record, usage, _ = of
+    record, usage, *_ = of
     if usage is not None:
         return _known(usage.peak_bytes)
     return _known(record.max_rss_bytes if record.pid is None else None)
+
+
+def _of_log(read: Callable[[Slot], Mapping[str, float]]) -> Callable[[_Of], Values]:
+    return lambda of: _by_label(read(of[3])) if of[3] else []
 
 
 def _of_checks(
@@ -214,8 +220,8 @@ _FROM_SERVICE: dict[str, Callable[[_Of], Values]] = {
     "phase": _phase_set,
     "phase_change_timestamp_seconds": _plain(lambda record: record.since_ts),
     "start_time_seconds": _plain(lambda record: record.started_ts if record.pid else None),
-    "restarts_total": lambda of: _by_cause(of[0].totals["restarts"]),
-    "exits_total": lambda of: _by_cause(of[0].totals["exits"]),
+    "restarts_total": lambda of: _by_label(of[0].totals["restarts"]),
+    "exits_total": lambda of: _by_label(of[0].totals["exits"]),
     "last_exit_code": _plain(_exit_code),
     "last_exit_signal": _plain(_exit_signal),
     "restart_attempts": _plain(lambda record: record.attempt),
@@ -226,8 +232,19 @@ _FROM_SERVICE: dict[str, Callable[[_Of], Values]] = {
     "memory_peak_bytes": _peak,
     "open_fds": _in_use(lambda use: use.open_fds),
     "threads": _in_use(lambda use: use.threads),
+    "log_bytes_total": _of_log(
+        lambda slot: {
+            "stdout": slot.stdout_bytes,
+            "stderr": slot.stderr_bytes,
+            "hook": slot.hook_bytes,
+        }
+    ),
+    "log_dropped_lines_total": _of_log(
+        lambda slot: {reason: getattr(slot, f"{reason}_lines") for reason in REASONS}
+    ),
+    "log_blocked_seconds_total": lambda of: _known(of[3].blocked_us / 1e6 if of[3] else None),
     "supervisord_check_up": _of_checks(_check_up),
-    "supervisord_check_runs_total": _of_checks(lambda check: _by_cause(check["runs"])),
+    "supervisord_check_runs_total": _of_checks(lambda check: _by_label(check["runs"])),
     "supervisord_check_last_duration_seconds": _of_checks(
         lambda check: _known(check["last_duration_s"])
     ),
@@ -303,7 +320,8 @@ def _of_services(row: metrics.Metric, scrape: Scrape) -> Values:
     read = _FROM_SERVICE[key]
     for record in scrape.records:
         cpu = scrape.cpu.get(record.name, (0.0, 0.0))
-        for extra, value in read((record, scrape.usage.get(record.name), cpu)):
+        log = scrape.logs.get(record.name)
+        for extra, value in read((record, scrape.usage.get(record.name), cpu, log)):
             yield (record.name, record.group, *extra), value
 
 

@@ -22,11 +22,12 @@ from supervisord_pidfd.gateway.link import Link
 from supervisord_pidfd.gateway.listeners import Listeners
 from supervisord_pidfd.gateway.replica import Replica
 from supervisord_pidfd.gateway.routes import Site
+from supervisord_pidfd.logwire import Counters
 
 _STDERR = 2
 
 
-async def run(fd: int) -> None:
+async def run(fd: int, counters: Counters | None = None) -> None:
     """Serve until the core closes its end of the channel, or SIGTERM.
 
     Raises:
@@ -41,7 +42,7 @@ async def run(fd: int) -> None:
     except EOFError:
         return
     replica = Replica(settings)
-    site = Site(link, replica, settings, SystemClock())
+    site = Site(link, replica, settings, SystemClock(), counters)
     server = Server(site.answer, site.requests)
     listeners = Listeners(settings.listen, server.connected, link.notice)
     listeners.bind_all()
@@ -74,9 +75,12 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(signum, signal.SIG_IGN)
     parser = argparse.ArgumentParser(prog="supervisord_pidfd.gateway")
     parser.add_argument("--fd", type=int, required=True, help="the channel to the core")
+    parser.add_argument("--counters", type=int, help="the memory of what the logger counts")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    memory = options.counters
+    counters = None if memory is None else Counters(memory, may_write=False)
     try:
-        asyncio.run(run(options.fd))
+        asyncio.run(run(options.fd, counters))
     except StartupError as error:
         _complain(str(error))
         return 1

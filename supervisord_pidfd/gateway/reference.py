@@ -36,6 +36,7 @@ _TITLES = {
     Part.DAEMON: "The daemon",
     Part.SERVICES: "Each service",
     Part.RESOURCES: "What each service uses",
+    Part.LOGS: "What each service writes",
     Part.CHECKS: "Health checks",
 }
 

@@ -32,9 +32,10 @@ class Record:
     internal: bool
     totals: Mapping[str, Any]
     max_rss_bytes: int | None
+    log_slot: int | None = None
 
 
-_MEMBERS = tuple(field.name for field in fields(Record))
+_MEMBERS = tuple(field.name for field in fields(Record) if field.name != "log_slot")
 
 
 def record_of(plain: Mapping[str, Any]) -> Record:
@@ -43,7 +44,7 @@ def record_of(plain: Mapping[str, Any]) -> Record:
     Raises:
         KeyError: One that we need is missing (a bug, or another version).
     """
-    return Record(**{name: plain[name] for name in _MEMBERS})
+    return Record(**{name: plain[name] for name in _MEMBERS}, log_slot=plain.get("log_slot"))
 
 
 class Replica:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from supervisord_pidfd.clock import Clock
@@ -20,13 +20,11 @@ from supervisord_pidfd.gateway.exposition import (
     negotiate,
 )
 from supervisord_pidfd.gateway.http import Request, Response, refusal
-from supervisord_pidfd.gateway.replica import Replica
+from supervisord_pidfd.gateway.replica import Record, Replica
+from supervisord_pidfd.logwire import Counters, Slot
 
 CACHE_S = 0.1
 """How long an answer is good for others who ask the same, unless the replica has changed."""
-
-_LATER = frozenset({"logs"})
-"""Parts that may be asked for, and have no families in this version."""
 
 NO_ANSWER = "supervisor: no answer within 1s"
 
@@ -42,7 +40,15 @@ class Asked(Protocol):
 class Site:
     """Answer requests from the replica, the core and /proc."""
 
-    def __init__(self, core: Asked, replica: Replica, settings: MetricsSpec, clock: Clock) -> None:
+    def __init__(
+        self,
+        core: Asked,
+        replica: Replica,
+        settings: MetricsSpec,
+        clock: Clock,
+        logs: Counters | None = None,
+    ) -> None:
+        self._logs = logs
         self._core = core
         self._replica = replica
         self._settings = settings
@@ -65,7 +71,7 @@ class Site:
 
     async def metrics(self, request: Request) -> Response:
         """Serve the metrics; one at a time, so that many scrapers cost little more than one."""
-        asked = set(request.query.get("collect[]", ())) - _LATER
+        asked = set(request.query.get("collect[]", ()))
         if not asked <= {part.value for part in Part}:
             return refusal(400)
         parts = frozenset(Part(word) for word in asked)
@@ -100,9 +106,18 @@ class Site:
             parts -= {Part.RESOURCES}
         core = Core(counters, procfs.read_usage(pid), procfs.max_fds(pid), procfs.boot_time())
         cpu = self._cpu.add_up(records, usage)
-        return Scrape(
-            core, records, internal, usage, cpu, self.requests, parts, self._settings.phases
-        )
+        phases, logs = self._settings.phases, self._logged(records)
+        return Scrape(core, records, internal, usage, cpu, self.requests, parts, phases, logs)
+
+    def _logged(self, records: Sequence[Record]) -> dict[str, Slot]:
+        """Read what the logger has counted of each service that writes to it."""
+        if self._logs is None:
+            return {}
+        return {
+            record.name: self._logs.read(record.log_slot)
+            for record in records
+            if record.log_slot is not None
+        }
 
     async def _render(self, scrape: Scrape, form: str, *, gzip: bool) -> Response:
         packer = Gzip() if gzip else None

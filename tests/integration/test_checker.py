@@ -238,7 +238,7 @@ def test_a_header_cannot_smuggle_another_one(checker, serve):
     said = checker.probe("http", f"http://127.0.0.1:{server.port}/", headers=headers)
 
     assert said["ok"] is False
-    assert server.asked == []
+    assert not b"".join(server.asked)  # it may have connected, and hung up
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from supervisord_pidfd.gateway.exposition import (
 )
 from supervisord_pidfd.gateway.procfs import Usage
 from supervisord_pidfd.gateway.replica import record_of
+from supervisord_pidfd.logwire import Slot
 from tests.unit.gateway.records import plain, totals
 
 USAGE = Usage(99, 3.0, 1.0, 4, 12.0, 1 << 24, 1 << 20, 1 << 21, 9)
@@ -86,6 +87,7 @@ def full(**changed):
         "usage": {"web": USAGE, ":logger": USAGE},
         "cpu": {"web": (3.0, 1.0)},
         "requests": {("metrics", 200): 5},
+        "logs": {"web": Slot(stdout_bytes=7, rate_limit_lines=2, blocked_us=1_500_000)},
     }
     return Scrape(**made | changed)
 
@@ -187,6 +189,18 @@ def test_without_the_core_only_what_is_certain_is_told():
 
     assert found == {"supervisord_up", "supervisord_http_requests"}
     assert one(full(core=None), "supervisord_up") == 0
+
+
+def test_what_the_logger_counted_is_told_by_stream_and_reason():
+    prefix = "supervisord_service_log"
+    streams = {labels["stream"]: n for labels, n in samples(full(), f"{prefix}_bytes_total")}
+    reasons = {
+        labels["reason"]: n for labels, n in samples(full(), f"{prefix}_dropped_lines_total")
+    }
+
+    assert streams == {"stdout": 7, "stderr": 0, "hook": 0}
+    assert reasons == {"overflow": 0, "rate_limit": 2, "write_error": 0}
+    assert one(full(), f"{prefix}_blocked_seconds_total") == 1.5
 
 
 def test_parts_limit_the_answer():
