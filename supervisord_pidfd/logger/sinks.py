@@ -1,0 +1,44 @@
+"""What the lines of services are written to: the face that all sinks have."""
+
+from typing import Protocol
+
+from supervisord_pidfd.core.spec import LogFormat
+
+
+class SinkError(Exception):
+    """A sink takes nothing now: `error` is the name of an errno, `path` says where."""
+
+    def __init__(self, error: str, path: str) -> None:
+        super().__init__(f"cannot write {path}: {error}")
+        self.error = error
+        self.path = path
+
+
+class Sink(Protocol):
+    """Take bytes: whole rendered lines, or whatever a service wrote if `form` is raw.
+
+    `device` is the file system that may hold us up (st_dev); None: it never does.
+    """
+
+    device: int | None
+    form: LogFormat
+
+    def write(self, data: bytes) -> int:
+        """Return how many of the bytes were taken; blocks no longer than its disk does.
+
+        Raises:
+            SinkError: None was, for a reason.
+        """
+        ...
+
+    def waits_on(self) -> int | None:
+        """Return a descriptor that is writable once more is taken; None: try again by time."""
+        ...
+
+    def reopen(self) -> None:
+        """Let go of the file and open it anew: it was renamed, or a cause of trouble is gone."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything."""
+        ...
