@@ -11,16 +11,21 @@ import errno
 import os
 import select
 import signal
+import socket
 import sys
 from collections.abc import Callable
+from threading import Thread
+from typing import Any
 
 from supervisord_pidfd.clock import SystemClock, rfc3339
+from supervisord_pidfd.errors import StartupError
 from supervisord_pidfd.logger.events import Format, Lost, log_record, make_log
+from supervisord_pidfd.logger.hub import VERSION_DIFFERS, Hub, Parts
+from supervisord_pidfd.logger.making import Making, directories_of
+from supervisord_pidfd.logger.ring import TOTAL_BYTES, Rings
 
 OPENING = b"1"
 """The integer that opens the channel; another one is another version."""
-
-VERSION_DIFFERS = "the installed version differs from the running one: pidfdctl reexec"
 
 CHUNK_BYTES = 65536
 RECORD_MAX_BYTES = 1 << 20
@@ -192,14 +197,43 @@ def choose(word: str) -> tuple[Format, bool]:
     return form, terminal and not os.environ.get("NO_COLOR")
 
 
+def _hub(channel: socket.socket) -> Hub:
+    """Connect the parts of the logger."""
+    making, rings = Making(), Rings()
+
+    def serve(client: int, _asked: dict[str, Any], _more: bool) -> None:  # noqa: FBT001
+        os.close(client)
+
+    def use_settings(settings: dict[str, Any]) -> None:
+        rings.use_total(settings.get("ring_total") or TOTAL_BYTES)
+
+    hub = Hub(
+        channel,
+        Parts(SystemClock(), rings, making.sinks_of, directories_of, serve, use_settings),
+    )
+    making.say = hub.say
+    return hub
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the logger; return its exit code."""
     for signum in _IGNORED:
         signal.signal(signum, signal.SIG_IGN)
     parser = argparse.ArgumentParser(prog="supervisord_pidfd.logger")
     parser.add_argument("--fd", type=int, required=True, help="the read end of the log pipe")
+    parser.add_argument("--channel", type=int, help="the channel to the core")
     parser.add_argument("--format", choices=("auto", "text", "json"), default="auto")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     os.set_blocking(options.fd, True)
     form, colour = choose(options.format)
-    return pump(options.fd, form, colour=colour)
+    if options.channel is None:
+        return pump(options.fd, form, colour=colour)
+    events = Thread(target=pump, args=(options.fd, form), kwargs={"colour": colour}, daemon=True)
+    events.start()
+    try:
+        _hub(socket.socket(fileno=options.channel)).run()
+    except StartupError as error:
+        _complain(str(error))
+        return 1
+    events.join(LINGER_S)
+    return 0

@@ -1,0 +1,363 @@
+"""The logger's main thread: hears the core, hands pipes to pumps, and never touches a disk.
+
+It waits in one epoll: for the core's messages, for what pumps have to say, for clients. While a
+pump is at work it looks once a second whether it hangs in a write; an idle logger has no timer.
+"""
+
+import math
+import os
+import select
+import socket
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+from supervisord_pidfd import logwire
+from supervisord_pidfd.clock import Clock
+from supervisord_pidfd.core.spec import LogSpec, load
+from supervisord_pidfd.errors import StartupError
+from supervisord_pidfd.logger.book import Book, Outward, Ring, Stream
+from supervisord_pidfd.logger.pump import Pump
+from supervisord_pidfd.logger.sinks import Sink
+from supervisord_pidfd.logwire import Counters
+
+LOOK_EVERY_S = 1.0
+HANGS_AFTER_S = 0.5
+ENDED_AT_ONCE = 1000
+PUMPS = 16
+"""Threads at most; directories beyond share them."""
+
+VERSION_DIFFERS = "the installed version differs from the running one: pidfdctl reexec"
+
+Sinks = Mapping[str, Iterable[tuple[str, Sink]]]
+
+
+class Rings(Protocol):
+    """Keep the latest lines of all services."""
+
+    def ring(self, service: str) -> Ring:
+        """Return the ring of a service, which may be new."""
+        ...
+
+    def forget(self, service: str) -> None:
+        """Drop the ring of a service that is gone."""
+        ...
+
+
+class Parts(NamedTuple):
+    """Hold what the hub connects.
+
+    `sinks_of` makes the sinks of a service, for each stream, in the thread that will write to
+    them; `directories_of` names the directories of its files; `serve` answers a client of `logs`;
+    `use_settings` takes the settings.
+    """
+
+    clock: Clock
+    rings: Rings
+    sinks_of: Callable[[str, LogSpec], Sinks]
+    directories_of: Callable[[LogSpec], tuple[str, ...]]
+    serve: Callable[[int, dict[str, Any], bool], None]
+    use_settings: Callable[[dict[str, Any]], None]
+
+
+class _Kept(NamedTuple):
+    """Hold a service's book and the pump that has it."""
+
+    book: Book
+    pump: Pump
+
+
+class Hub:
+    """Own the pumps and our end of the channel."""
+
+    def __init__(self, channel: socket.socket, parts: Parts) -> None:
+        channel.setblocking(False)
+        self.epoll = select.epoll()
+        self._channel: socket.socket | None = channel
+        self._parts = parts
+        self._counters: Counters | None = None
+        self._pumps: dict[tuple[str, ...], Pump] = {}
+        self._in_line: list[Pump] = []
+        self._kept: dict[str, _Kept] = {}
+        self._gone: set[str] = set()
+        self._service_of: dict[int, str] = {}
+        self._open_pipes: Counter[str] = Counter()
+        self._outbox: deque[dict[str, Any]] = deque()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._callbacks: dict[int, Callable[[int], None]] = {}
+        self._look_at = math.inf
+        self._turns: dict[Pump, int] = {}
+        self._finish_by = math.inf
+        self.is_finishing = False
+        self.watch(self._wake, self._woken)
+        self.watch(channel.fileno(), lambda _events: self._hear())
+
+    def _woken(self, _events: int) -> None:
+        os.eventfd_read(self._wake)
+
+    def watch(
+        self, fd: int, callback: Callable[[int], None], events: int = select.EPOLLIN
+    ) -> None:
+        """Have something called when a descriptor is ready."""
+        self.epoll.register(fd, events)
+        self._callbacks[fd] = callback
+
+    def unwatch(self, fd: int) -> None:
+        """Do not, any more."""
+        if self._callbacks.pop(fd, None) is not None:
+            self.epoll.unregister(fd)
+
+    # -- turns ------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Turn until the core has said that it ends, or all that it left behind has."""
+        while not self.is_over():
+            self.turn()
+        self._end()
+
+    def is_over(self) -> bool:
+        """Tell whether nothing is left to do."""
+        if self.is_finishing and self._parts.clock.now() >= self._finish_by:
+            return True
+        no_more = self.is_finishing or self._channel is None
+        return no_more and not self._service_of
+
+    def turn(self) -> None:
+        """Wait for something, and deal with it."""
+        now = self._parts.clock.now()
+        until = min(self._look_at, self._finish_by, *(pump.next_due() for pump in self._in_line))
+        for fd, events in self.epoll.poll(-1 if until == math.inf else max(0.0, until - now)):
+            callback = self._callbacks.get(fd)
+            if callback is not None:
+                callback(events)
+        for pump in self._in_line:
+            if pump.next_due() <= self._parts.clock.now():
+                pump.turn(0.0)
+        self._look()
+        self._send()
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Have the core told something; any thread may."""
+        self._outbox.append(message)
+        os.eventfd_write(self._wake, 1)
+
+    def _send(self) -> None:
+        while self._outbox and self._channel is not None:
+            message = self._noted(self._outbox.popleft())
+            try:
+                self._channel.send(logwire.pack(message))
+            except BlockingIOError:
+                self._outbox.appendleft(message)
+                self.epoll.modify(self._channel.fileno(), select.EPOLLIN | select.EPOLLOUT)
+                return
+            except OSError:
+                self._lose_core()
+        while self._outbox and self._channel is None:
+            self._noted(self._outbox.popleft())
+        self._forget_the_gone()
+
+    def _noted(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Take note of pipes that have ended, and join what is said of them."""
+        ended = list(message.get("ended", ()))
+        while ended and self._outbox and "ended" in self._outbox[0] and len(ended) < ENDED_AT_ONCE:
+            ended += self._outbox.popleft()["ended"]
+        for ident in ended:
+            service = self._service_of.pop(ident, None)
+            if service is not None:
+                self._open_pipes[service] -= 1
+        return {"ended": ended} if ended else message
+
+    # -- pumps ------------------------------------------------------------------------------------
+
+    def _pump_for(self, spec: LogSpec) -> Pump:
+        key = self._parts.directories_of(spec)
+        if key not in self._pumps and len(self._pumps) >= PUMPS:
+            key = sorted(self._pumps)[hash(key) % PUMPS]
+        pump = self._pumps.get(key)
+        if pump is None:
+            pump = self._pumps[key] = Pump("log", self._parts.clock, self._began)
+            if not pump.start():
+                self._in_line.append(pump)
+                self.watch(pump.fileno(), lambda _events: pump.turn(0.0))
+        return pump
+
+    def _began(self) -> None:
+        """Wake up to watch a pump; called by its thread."""
+        os.eventfd_write(self._wake, 1)
+
+    def _look(self) -> None:
+        """Look whether pumps hang; stop looking at those that rest."""
+        now = self._parts.clock.now()
+        watched = [pump for pump in self._pumps.values() if pump.is_watched]
+        if self._look_at == math.inf and watched:
+            self._look_at = now + LOOK_EVERY_S
+        if now < self._look_at:
+            return
+        for pump in watched:
+            hangs = now - pump.hangs_since() >= HANGS_AFTER_S
+            if hangs:
+                pump.relieve()
+            elif self._turns.get(pump) == pump.turns:
+                pump.is_watched = False
+            self._turns[pump] = pump.turns
+        rests = not any(pump.is_watched for pump in watched)
+        self._look_at = math.inf if rests else now + LOOK_EVERY_S
+
+    # -- the core ---------------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        if self._channel is None:
+            return
+        self.epoll.modify(self._channel.fileno(), select.EPOLLIN)
+        while self._channel is not None:
+            try:
+                heard = logwire.receive(self._channel)
+            except BlockingIOError:
+                return
+            except OSError:
+                heard = None
+            if heard is None:
+                self._lose_core()
+                return
+            message, fds = heard
+            left = self._take(message, fds)
+            for fd in left:
+                os.close(fd)
+
+    def _lose_core(self) -> None:
+        """Go on without a core: services write on, and somebody has to read."""
+        if self._channel is not None:
+            self.unwatch(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+
+    def _take(self, message: dict[str, Any], fds: list[int]) -> list[int]:
+        """Carry a message out; return the descriptors that nobody has taken."""
+        if "open" in message:
+            return self._open(message, fds)
+        if "run" in message:
+            return self._add_run(message, fds)
+        if "logs" in message and len(fds) == 1:
+            self._parts.serve(fds[0], message["logs"], message.get("more") is True)
+            return []
+        self._take_word(message)
+        return fds
+
+    def _take_word(self, message: dict[str, Any]) -> None:
+        """Carry out a message that brings no descriptors."""
+        if "service" in message:
+            self._use(message["service"], message["slot"], load(LogSpec, message["log"]))
+        elif "settings" in message:
+            self._parts.use_settings(message["settings"])
+        elif "removed" in message:
+            self._gone.add(message["removed"])
+        elif "drop" in message:
+            idents = frozenset(message["drop"])
+            for kept in self._kept.values():
+                kept.pump.submit(partial(kept.pump.drop, kept.book, idents))
+        elif "reopen" in message:
+            self._reopen(message["reopen"])
+        elif "finish" in message:
+            self.is_finishing = True
+            self._finish_by = self._parts.clock.now() + message["finish"]
+
+    def _open(self, message: dict[str, Any], fds: list[int]) -> list[int]:
+        if message["open"] != logwire.OPENING:
+            raise StartupError(VERSION_DIFFERS)
+        self._counters = Counters(fds[0])
+        self._parts.use_settings(message["settings"])
+        return []
+
+    def _add_run(self, message: dict[str, Any], fds: list[int]) -> list[int]:
+        kept = self._kept.get(message["service"])
+        if kept is None:
+            return fds
+        for (ident, name), fd in zip(message["pipes"], fds, strict=True):
+            stream = Stream(ident, fd, name, message["run"], logwire.MESSAGE_BYTES)
+            self._service_of[ident] = kept.book.service
+            self._open_pipes[kept.book.service] += 1
+            again = message.get("again") is True
+            kept.pump.submit(partial(kept.pump.add, kept.book, stream, again=again))
+        return []
+
+    def _use(self, name: str, slot: int, spec: LogSpec) -> None:
+        """Have a service's output go where its spec says, from now on."""
+        self._gone.discard(name)
+        pump = self._pump_for(spec)
+        kept = self._kept.get(name)
+        if kept is None:
+            if self._counters is None:
+                return
+            outward = Outward(self.say, self._parts.clock, pump.lock)
+            ring = self._parts.rings.ring(name)
+            book = Book(name, slot, self._counters, ring, outward)
+            self._kept[name] = _Kept(book, pump)
+            pump.submit(partial(self._begin, book, pump, spec))
+        elif kept.pump is pump:
+            pump.submit(partial(self._change, kept.book, pump, spec))
+        else:
+            self._kept[name] = _Kept(kept.book, pump)
+            kept.pump.submit(partial(self._move, kept.book, kept.pump, pump, spec))
+
+    def _begin(self, book: Book, pump: Pump, spec: LogSpec) -> None:
+        book.use(spec, self._parts.sinks_of(book.service, spec))
+        pump.attach(book)
+
+    def _change(self, book: Book, pump: Pump, spec: LogSpec) -> None:
+        pump.detach(book)
+        self._begin(book, pump, spec)
+
+    def _move(self, book: Book, old: Pump, new: Pump, spec: LogSpec) -> None:
+        old.detach(book)
+        book.leave(new.lock)
+        new.submit(partial(self._begin, book, new, spec))
+
+    def _reopen(self, request: int) -> None:
+        """Have all files reopened, and answer when the last pump has done it."""
+        pumps = {kept.pump for kept in self._kept.values()}
+        files: list[int] = []
+        waiting = len(pumps)
+
+        def one(pump: Pump) -> None:
+            nonlocal waiting
+            files.append(sum(pump.reopen(book) for book in pump.books))
+            waiting -= 1
+            if not waiting:
+                self.say({"reopened": sum(files), "for": request})
+
+        for pump in pumps:
+            pump.submit(partial(one, pump))
+        if not pumps:
+            self.say({"reopened": 0, "for": request})
+
+    def _forget_the_gone(self) -> None:
+        """Close the books of removed services when the last of their pipes has ended."""
+        for name in tuple(self._gone):
+            kept = self._kept.get(name)
+            if not self._open_pipes[name]:
+                self._gone.discard(name)
+                self._kept.pop(name, None)
+                del self._open_pipes[name]
+                self._parts.rings.forget(name)
+                if kept is not None:
+                    kept.pump.submit(partial(self._close, kept))
+
+    @staticmethod
+    def _close(kept: _Kept) -> None:
+        kept.pump.detach(kept.book)
+        kept.book.close()
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        """Have the pumps finish; what a sink still does not take is lost, and counted."""
+        for kept in self._kept.values():
+            kept.pump.submit(partial(self._close, kept))
+        for pump in self._pumps.values():
+            pump.stop()
+        for pump in self._pumps.values():
+            if pump in self._in_line:
+                pump.turn(0.0)
+            pump.join(max(0.1, min(2.0, self._finish_by - self._parts.clock.now())))
+        self._send()
