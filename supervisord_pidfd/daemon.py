@@ -306,7 +306,7 @@ class Daemon:
         if self._log_pipe is not None:
             if reply.problems:
                 self._warn(reply)
-            internals.start_logger(self._log_pipe, None, spec.log_format)
+            internals.start_logger(self._log_pipe, self._taps, spec.log_format)
             internals.serve(spec.metrics)
         self._tell(DaemonReady(self._clock.now() - self._launch.begun))
 
