@@ -161,26 +161,46 @@ class Records:
         return [rest] if rest else []
 
 
-def pump(fd: int, form: Format, *, colour: bool) -> int:
-    """Carry events from `fd` to standard output until end of file; return the exit code."""
-    stdout = Stdout(fd, form)
-    log = make_log(stdout.add, form, colour=colour)
-    records = Records()
-    opened = False
-    while True:
-        data = os.read(fd, CHUNK_BYTES)
-        lines = records.feed(data) if data else records.finish()
-        if lines and not opened:
+class Events:
+    """Carry the daemon's own events from its pipe to standard output. Borrows the descriptor."""
+
+    def __init__(self, fd: int, form: Format, *, colour: bool) -> None:
+        self._fd = fd
+        self._stdout = Stdout(fd, form)
+        self._log = make_log(self._stdout.add, form, colour=colour)
+        self._records = Records()
+        self._opened = False
+
+    def read(self) -> bool:
+        """Read once, and write what came; return whether its end has not come.
+
+        Raises:
+            StartupError: The core is of another version.
+        """
+        data = os.read(self._fd, CHUNK_BYTES)
+        lines = self._records.feed(data) if data else self._records.finish()
+        if lines and not self._opened:
             if lines.pop(0) != OPENING:
-                _complain(VERSION_DIFFERS)
-                return 1
-            opened = True
+                raise StartupError(VERSION_DIFFERS)
+            self._opened = True
         for line in lines:
-            log_record(log, line, _now)
+            log_record(self._log, line, _now)
         if not data:
-            stdout.finish()
-            return 0
-        stdout.flush()
+            self._stdout.finish()
+            return False
+        self._stdout.flush()
+        return True
+
+
+def pump(events: Events) -> int:
+    """Carry events until end of file; return the exit code."""
+    try:
+        while events.read():
+            pass
+    except StartupError as error:
+        _complain(str(error))
+        return 1
+    return 0
 
 
 def _complain(text: str) -> None:
@@ -226,14 +246,32 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     os.set_blocking(options.fd, True)
     form, colour = choose(options.format)
+    events = Events(options.fd, form, colour=colour)
     if options.channel is None:
-        return pump(options.fd, form, colour=colour)
-    events = Thread(target=pump, args=(options.fd, form), kwargs={"colour": colour}, daemon=True)
-    events.start()
+        return pump(events)
+    thread = Thread(target=pump, args=(events,), daemon=True)
     try:
-        _hub(socket.socket(fileno=options.channel)).run()
+        hub = _hub(socket.socket(fileno=options.channel))
+        _carry(events, options.fd, thread, hub)
+        hub.run()
     except StartupError as error:
         _complain(str(error))
         return 1
-    events.join(LINGER_S)
+    if thread.ident is not None:
+        thread.join(LINGER_S)
+    else:
+        pump(events)
     return 0
+
+
+def _carry(events: Events, fd: int, thread: Thread, hub: Hub) -> None:
+    """Carry events in a thread of their own; without one between other things."""
+    try:
+        thread.start()
+    except RuntimeError:
+
+        def read(_events: int) -> None:
+            if not events.read():
+                hub.unwatch(fd)
+
+        hub.watch(fd, read)

@@ -543,18 +543,22 @@ def test_apply_may_take_some_services_or_leave_restarts_pending(pidfdctl):
 # -- what this version does not have --------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("words", "what"),
-    [
-        ("logs", "show logs"), ("logs web -n 3", "show the log of 'web'"),
-        ("logs --reopen", "reopen the log files"), ("reexec", "reexec"),
-    ],
-)  # fmt: skip
-def test_a_later_version_will(pidfdctl, words, what):
-    said = f"pidfdctl: cannot {what}: not available in this version of the daemon"
-    pidfdctl(*words.split(), code=1, err=said)
+def test_a_later_version_will_reexec(pidfdctl):
+    said = "pidfdctl: cannot reexec: not available in this version of the daemon"
+    pidfdctl("reexec", code=1, err=said)
 
-    assert pidfdctl.error(*words.split(), code=1)["name"] == "MethodNotImplemented"
+    assert pidfdctl.error("reexec", code=1)["name"] == "MethodNotImplemented"
+
+
+@pytest.mark.parametrize("words", ["logs", "logs web -n 3"])
+def test_output_that_nobody_captures_is_not_there_to_be_shown(pidfdctl, words):
+    error = pidfdctl.error(*words.split(), code=1)
+
+    assert error["parameters"]["reason"] == "not_captured"
+
+
+def test_there_may_be_no_files_to_reopen(pidfdctl):
+    assert pidfdctl.json("logs", "--reopen")["files"] == 0
 
 
 @pytest.mark.parametrize("verb", ["freeze", "thaw"])
