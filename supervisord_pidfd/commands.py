@@ -307,3 +307,17 @@ def _fits(param: Param, value: object) -> bool:
             return number and value >= 0  # type: ignore[operator]
         case _:
             return type(value) is list and all(type(member) is str for member in value)
+
+
+# -- words in parameters --------------------------------------------------------------------------
+
+_AGE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(us|ms|s|m|h|d|w)", re.ASCII)
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_LONGEST_AGE = 64
+
+
+def age_of(text: str) -> float | None:
+    """Read a length of time such as `1h30m`, in seconds; None if it is none."""
+    if len(text) > _LONGEST_AGE or not text or _AGE.sub("", text):
+        return None
+    return sum(float(size) * _UNITS[unit] for size, unit in _AGE.findall(text))

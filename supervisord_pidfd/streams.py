@@ -7,14 +7,13 @@ while there are any; who falls out of it is told how many were lost. Nothing is 
 client takes it.
 """
 
-import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from supervisord_pidfd import wire
 from supervisord_pidfd.clock import rfc3339
-from supervisord_pidfd.commands import INVALID_PARAMETER, TOO_OLD, Call
+from supervisord_pidfd.commands import INVALID_PARAMETER, TOO_OLD, Call, age_of
 from supervisord_pidfd.core.notices import Told, event_of
 from supervisord_pidfd.loop import Loop
 from supervisord_pidfd.publisher import Publisher
@@ -31,9 +30,6 @@ REMOVALS = 1000
 A_SECOND = 1_000_000
 """Revisions that a second has room for: each life of the daemon begins above the one before."""
 
-_AGE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(us|ms|s|m|h|d|w)")
-_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_LONGEST = 64
 NOTHING = b""
 
 
@@ -283,10 +279,8 @@ class Streams:
         """Read a number, which events come after, or an age, which they are younger than."""
         if text.isascii() and text.isdecimal() and len(text) < 20:
             return int(text), 0.0
-        if len(text) > _LONGEST or not text or _AGE.sub("", text):
-            return None
-        age = sum(float(size) * _UNITS[unit] for size, unit in _AGE.findall(text))
-        return 0, self._sources.loop.clock.wall() - age
+        age = age_of(text)
+        return None if age is None else (0, self._sources.loop.clock.wall() - age)
 
     def _events(
         self, past: Iterable[bytes], follower: Follower | None, names: Collection[str] | None

@@ -1,5 +1,6 @@
 """The verbs that tell: explain, history, plan, show, sd, health, events, logs, version."""
 
+import base64
 import os
 import sys
 from collections.abc import Mapping
@@ -8,7 +9,14 @@ from typing import Any
 from supervisord_pidfd import __version__
 from supervisord_pidfd.cli import problems
 from supervisord_pidfd.cli.screen import ago, clock_time, cut, escape, length, local, moment, size
-from supervisord_pidfd.cli.session import DONE, FAILED, INVALID, VARLINK, Session
+from supervisord_pidfd.cli.session import (
+    DONE,
+    FAILED,
+    INVALID,
+    VARLINK,
+    Session,
+    last_lines,
+)
 
 Record = Mapping[str, Any]
 
@@ -24,7 +32,10 @@ VALUE_WIDE = 30
 def explain(session: Session) -> int:
     """Say why a service is as it is, and what to do."""
     reply = session.call("Explain", {"name": session.words.operands[0]})
-    screen = session.screen
+    service, screen = reply["service"], session.screen
+    run = int(service["run"])
+    written = last_lines(session, str(service["name"]), run) if run else []
+    reply = {**reply, "last_lines": written or reply["last_lines"]}
     screen.frame(reply)
     screen.line(escape(_dated(reply, session.clock.wall())))
     for fact in reply["facts"]:
@@ -286,11 +297,13 @@ def logs(session: Session) -> int:
         screen.frame(reply)
         screen.line(f"{reply['files']} log files opened anew")
         return DONE
-    last, follow = words.number("lines"), words.has("follow")
+    last, since, follow = words.number("lines"), words.text("since"), words.has("follow")
+    if last is None and since is None:
+        last = LINES
     only = [name for name in ("stdout", "stderr") if words.has(name)]
     parameters = {
-        "names": words.names, "last": LINES if last is None else last,
-        "since": words.text("since"), "stream": only[0] if len(only) == 1 else None,
+        "names": words.names, "last": last, "since": since,
+        "stream": only[0] if len(only) == 1 else None,
         "run": words.number("run"), "follow": follow or None,
     }  # fmt: skip
     for reply, _ in session.client.stream("Logs", parameters, None if follow else 10.0):
@@ -300,14 +313,25 @@ def logs(session: Session) -> int:
     return DONE
 
 
+_BARS = {"stdout": " |", "stderr": "!|", "hook": "#|"}
+
+
 def _log_line(session: Session, line: Record) -> None:
-    screen, text = session.screen, str(line["msg"])
+    screen = session.screen
     if screen.as_json:
         screen.object(line)
         return
     if session.words.has("raw"):
-        screen.line(text)
+        raw = line.get("raw")
+        written = str(line["msg"]) if raw is None else base64.b64decode(str(raw))
+        screen.as_written(written, end="" if line["partial"] else "\n")
         return
-    mark = "!|" if line["stream"] == "stderr" else " |"
+    missed = line.get("missed_bytes")
+    if missed:
+        screen.line(f"-- {missed} bytes missed: read too slowly --")
+    bar = _BARS.get(str(line["stream"]), " |")
+    text = str(line["msg"])
     shown = escape(text, keep="\t") if screen.terminal else text
-    screen.line(f"{clock_time(line['ts'])} {escape(str(line['service'])):<8}{mark} {shown}")
+    end = "\\" if line["partial"] else ""
+    name = escape(str(line["service"]))
+    screen.line(f"{clock_time(line['ts'])} {name:<8}{bar} {shown}{end}")

@@ -74,6 +74,19 @@ class Screen:
         self._out.write(text)
         self._out.flush()
 
+    def as_written(self, written: str | bytes, end: str) -> None:
+        """Write what a service wrote; bytes that are no text, too, where there is a way."""
+        if self.quiet:
+            return
+        binary = getattr(self._out, "buffer", None)
+        if isinstance(written, str) or binary is None:
+            shown = written if isinstance(written, str) else written.decode("utf-8", "replace")
+            self.write(shown + end)
+            return
+        self._out.flush()
+        binary.write(written + end.encode())
+        binary.flush()
+
     def control(self, sequence: str) -> None:
         """Write a control sequence past the buffer, for a signal may come while that is busy."""
         os.write(self._out.fileno(), sequence.encode())

@@ -169,6 +169,25 @@ def _owner(path: str) -> int | None:
         return None
 
 
+# -- what services wrote --------------------------------------------------------------------------
+
+
+def last_lines(session: Session, name: str, run: int | None = None, most: int = 10) -> list[str]:
+    """Ask for the last lines of a service's log, beside something else: the last call of all.
+
+    A daemon that keeps none, or has no logger just now, has none to show.
+    """
+    parameters = {"names": [name], "last": most, "run": run}
+    found: list[str] = []
+    try:
+        for reply, _ in session.client.stream("Logs", parameters, ANSWER_WITHIN):
+            if reply.get("line") is not None:
+                found.append(str(reply["line"]["msg"]))
+    except (ReplyError, NoAnswerError):
+        return found
+    return found
+
+
 # -- where the daemon is --------------------------------------------------------------------------
 
 

@@ -6,16 +6,15 @@ from typing import Any, NamedTuple
 
 from supervisord_pidfd.cli import procfs
 from supervisord_pidfd.cli.screen import ago, escape, length, local, moment, plural, size
-from supervisord_pidfd.cli.session import DONE, FALSE, Session
+from supervisord_pidfd.cli.session import DONE, FALSE, Session, last_lines
 from supervisord_pidfd.client import Reply
-from supervisord_pidfd.errors import ReplyError, UsageError
+from supervisord_pidfd.errors import UsageError
 
 PHASES = (
     "running", "starting", "waiting", "backoff", "stopping", "failed", "exited", "stopped",
 )  # fmt: skip
 FLAPPING = 5
 """Restarts in the last hour from which on the table shows them."""
-LAST_LINES = 10
 WATCH_EVERY_S = 1.0
 
 Record = Mapping[str, Any]
@@ -246,7 +245,8 @@ def _long(session: Session, service: Record) -> list[str]:
         f"{'phase':<{wide}}  {session.screen.phase(phase)}" if key == "phase" else line
         for (key, _), line in zip(rows, lines, strict=True)
     ]
-    return [*lines, *_last_lines(session, str(service["name"]))]
+    written = last_lines(session, str(service["name"]))
+    return [*lines, "", *map(escape, written)] if written else lines
 
 
 def _member(key: str, value: Any, now: float) -> list[str]:  # noqa: PLR0911 - by kind
@@ -285,17 +285,3 @@ def _check(check: Record, now: float) -> str:
     if check.get("error"):
         parts.append(str(check["error"]))
     return ", ".join(parts)
-
-
-def _last_lines(session: Session, name: str) -> list[str]:
-    """Ask for the last lines of its log; a daemon that keeps none has none to show."""
-    try:
-        found = [
-            escape(str(reply["line"]["msg"]))
-            for reply, _ in session.client.stream(
-                "Logs", {"names": [name], "last": LAST_LINES}, 10.0
-            )
-        ]
-    except ReplyError:
-        return []
-    return ["", *found] if found else []

@@ -246,7 +246,7 @@ class Book:
         stream.kept_since = math.inf
         if stream.kept:
             kept, stream.kept = stream.kept, b""
-            self._write_raw(stream, kept, now)
+            self._write_raw(stream, kept, now, torn=at_end)
         pieces = stream.framer.finish() if at_end else stream.framer.flush()
         self._take_pieces(stream, pieces, now)
 
@@ -267,9 +267,10 @@ class Book:
         if data:
             self._write_raw(stream, data, now)
 
-    def _write_raw(self, stream: Stream, data: bytes, now: float) -> None:
+    def _write_raw(self, stream: Stream, data: bytes, now: float, *, torn: bool = False) -> None:
         wall = self._outward.clock.wall()
-        batch = Batch(self.service, stream.name, stream.run, stream.offset, wall, data)
+        whole = data + b"\n" if torn else data
+        batch = Batch(self.service, stream.name, stream.run, stream.offset, wall, whole, torn=torn)
         stream.offset += len(data)
         self._ring.add(batch)
         origin = Origin(self.service, stream.name, stream.run, wall)

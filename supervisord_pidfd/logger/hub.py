@@ -11,14 +11,16 @@ import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from supervisord_pidfd import logwire
 from supervisord_pidfd.clock import Clock
 from supervisord_pidfd.core.spec import LogSpec, load
 from supervisord_pidfd.errors import StartupError
-from supervisord_pidfd.logger.book import Book, Outward, Ring, Stream
+from supervisord_pidfd.logger.book import Book, Outward, Stream
+from supervisord_pidfd.logger.clients import Clients
 from supervisord_pidfd.logger.pump import Pump
+from supervisord_pidfd.logger.ring import Rings
 from supervisord_pidfd.logger.sinks import Sink
 from supervisord_pidfd.logwire import Counters
 
@@ -33,31 +35,17 @@ VERSION_DIFFERS = "the installed version differs from the running one: pidfdctl 
 Sinks = Mapping[str, Iterable[tuple[str, Sink]]]
 
 
-class Rings(Protocol):
-    """Keep the latest lines of all services."""
-
-    def ring(self, service: str) -> Ring:
-        """Return the ring of a service, which may be new."""
-        ...
-
-    def forget(self, service: str) -> None:
-        """Drop the ring of a service that is gone."""
-        ...
-
-
 class Parts(NamedTuple):
     """Hold what the hub connects.
 
     `sinks_of` makes the sinks of a service, for each stream, in the thread that will write to
-    them; `directories_of` names the directories of its files; `serve` answers a client of `logs`;
-    `use_settings` takes the settings.
+    them; `directories_of` names the directories of its files; `use_settings` takes the settings.
     """
 
     clock: Clock
     rings: Rings
     sinks_of: Callable[[str, LogSpec], Sinks]
     directories_of: Callable[[LogSpec], tuple[str, ...]]
-    serve: Callable[[int, dict[str, Any], bool], None]
     use_settings: Callable[[dict[str, Any]], None]
 
 
@@ -92,6 +80,7 @@ class Hub:
         self.is_finishing = False
         self.watch(self._wake, self._woken)
         self.watch(channel.fileno(), lambda _events: self._hear())
+        self._clients = Clients(self, parts.rings, parts.clock)
 
     def _woken(self, _events: int) -> None:
         os.eventfd_read(self._wake)
@@ -126,7 +115,8 @@ class Hub:
     def turn(self) -> None:
         """Wait for something, and deal with it."""
         now = self._parts.clock.now()
-        until = min(self._look_at, self._finish_by, *(pump.next_due() for pump in self._in_line))
+        until = min(self._look_at, self._finish_by, self._clients.due())
+        until = min(until, *(pump.next_due() for pump in self._in_line), math.inf)
         for fd, events in self.epoll.poll(-1 if until == math.inf else max(0.0, until - now)):
             callback = self._callbacks.get(fd)
             if callback is not None:
@@ -134,6 +124,8 @@ class Hub:
         for pump in self._in_line:
             if pump.next_due() <= self._parts.clock.now():
                 pump.turn(0.0)
+        if self._clients.due() <= self._parts.clock.now():
+            self._clients.act(self._parts.clock.now())
         self._look()
         self._send()
 
@@ -239,7 +231,7 @@ class Hub:
         if "run" in message:
             return self._add_run(message, fds)
         if "logs" in message and len(fds) == 1:
-            self._parts.serve(fds[0], message["logs"], message.get("more") is True)
+            self._clients.serve(fds[0], message["logs"])
             return []
         self._take_word(message)
         return fds
@@ -273,6 +265,7 @@ class Hub:
         kept = self._kept.get(message["service"])
         if kept is None:
             return fds
+        self._parts.rings.ring(kept.book.service).begin(message["run"])
         for (ident, name), fd in zip(message["pipes"], fds, strict=True):
             stream = Stream(ident, fd, name, message["run"], logwire.MESSAGE_BYTES)
             self._service_of[ident] = kept.book.service
@@ -360,4 +353,5 @@ class Hub:
             if pump in self._in_line:
                 pump.turn(0.0)
             pump.join(max(0.1, min(2.0, self._finish_by - self._parts.clock.now())))
+        self._clients.close()
         self._send()

@@ -221,16 +221,11 @@ def _hub(channel: socket.socket) -> Hub:
     """Connect the parts of the logger."""
     making, rings = Making(), Rings()
 
-    def serve(client: int, _asked: dict[str, Any], _more: bool) -> None:  # noqa: FBT001
-        os.close(client)
-
     def use_settings(settings: dict[str, Any]) -> None:
         rings.use_total(settings.get("ring_total") or TOTAL_BYTES)
 
-    hub = Hub(
-        channel,
-        Parts(SystemClock(), rings, making.sinks_of, directories_of, serve, use_settings),
-    )
+    parts = Parts(SystemClock(), rings, making.sinks_of, directories_of, use_settings)
+    hub = Hub(channel, parts)
     making.say = hub.say
     return hub
 

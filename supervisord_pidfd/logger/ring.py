@@ -7,7 +7,7 @@ adds, the main thread reads: a lock for each ring, held for a moment.
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from supervisord_pidfd.logger.lines import Batch
 
@@ -15,31 +15,48 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TOTAL_BYTES = 64 << 20
+RING_BYTES = 64 << 10
+BATCH_BYTES = 200
+"""What a batch costs beside its bytes: without it, short lines would hold many times the size."""
+
+
+class Place(NamedTuple):
+    """Say how far a reader has come: the batches before it, and their bytes."""
+
+    batches: int = 0
+    size: int = 0
 
 
 class Ring:
     """Keep the newest batches of one service that fit in `size` bytes, and the newest of all.
 
-    `followed` is called after each batch while somebody follows, by whoever adds.
+    `followed` is called after each batch while somebody follows, by whoever adds. `newest_run` is
+    the latest run that has written, or of which `begin` was told.
     """
 
     def __init__(self, size: int) -> None:
         self.followed: Callable[[], None] | None = None
+        self.newest_run = 0
         self._wanted = self._size = self._most = size
         self._lock = threading.Lock()
         self._batches: deque[Batch] = deque()
-        self._bytes = 0
-        self._added = 0
+        self._held = 0
+        self._gone = Place()
+
+    def begin(self, run: int) -> None:
+        """Take note of a run that has written nothing yet."""
+        self.newest_run = max(self.newest_run, run)
 
     def add(self, batch: Batch) -> None:
         """Take some lines; the oldest leave when there are too many."""
         with self._lock:
             self._batches.append(batch)
-            self._added += 1
-            self._bytes += len(batch.data)
+            self._held += len(batch.data)
+            self.newest_run = max(self.newest_run, batch.run)
             self._trim()
-        if self.followed is not None:
-            self.followed()
+        followed = self.followed  # the main thread may take it away at any time
+        if followed is not None:
+            followed()
 
     def resize(self, size: int) -> None:
         """Have room for so many bytes, as far as all rings together have it."""
@@ -56,31 +73,52 @@ class Ring:
             self._trim()
 
     def _trim(self) -> None:
-        while self._bytes > self._size and len(self._batches) > 1:
-            self._bytes -= len(self._batches.popleft().data)
-
-    def read(self, after: int = 0) -> tuple[list[Batch], int]:
-        """Return the batches that came after so many, as far as they are here, and their number.
-
-        The number is what `after` is to be next time.
-        """
-        with self._lock:
-            new = min(self._added - after, len(self._batches))
-            if new <= 0:
-                return [], self._added
-            batches = list(self._batches)
-            return batches[-new:], self._added
+        batches = self._batches
+        while len(batches) > 1 and self._held + len(batches) * BATCH_BYTES > self._size:
+            size = len(batches.popleft().data)
+            self._held -= size
+            self._gone = Place(self._gone.batches + 1, self._gone.size + size)
 
     @property
     def held(self) -> int:
-        """Say how many bytes are held."""
-        return self._bytes
+        """Say how many bytes of output are held."""
+        return self._held
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def all(self) -> tuple[list[Batch], Place]:
+        """Return all batches, and the place of the first. Let go of them soon."""
+        with self._lock:
+            return list(self._batches), self._gone
+
+    def end(self) -> Place:
+        """Return the place after the newest batch."""
+        with self._lock:
+            return Place(self._gone.batches + len(self._batches), self._gone.size + self._held)
+
+    def next(self, place: Place) -> tuple[Batch, Place, int] | None:
+        """Return the batch at a place, the place after it, and the bytes that have left before.
+
+        None if there is none yet.
+        """
+        with self._lock:
+            begun = max(place, self._gone)
+            index = begun.batches - self._gone.batches
+            if index >= len(self._batches):
+                return None
+            batch = self._batches[index]
+        after = Place(begun.batches + 1, begun.size + len(batch.data))
+        return batch, after, begun.size - place.size
 
 
 class Rings:
-    """Own the rings of all services."""
+    """Own the rings of all services; the main thread's, but for what pumps add to a ring.
+
+    `appeared` is told when there is a ring for a service that had none.
+    """
 
     def __init__(self, total: int = TOTAL_BYTES) -> None:
+        self.appeared: Callable[[str, Ring], None] | None = None
         self._total = total
         self._rings: dict[str, Ring] = {}
 
@@ -88,8 +126,10 @@ class Rings:
         """Return the ring of a service, which may be new."""
         ring = self._rings.get(service)
         if ring is None:
-            ring = self._rings[service] = Ring(64 << 10)
+            ring = self._rings[service] = Ring(RING_BYTES)
             self._share()
+            if self.appeared is not None:
+                self.appeared(service, ring)
         return ring
 
     def find(self, service: str) -> Ring | None:

@@ -9,6 +9,7 @@ import pytest
 from supervisord_pidfd import control, conversation, publisher, streams, wire
 from supervisord_pidfd.commands import ERRORS, METHODS, Role
 from supervisord_pidfd.core import naming
+from supervisord_pidfd.logger import clients
 from tests.support.interface import FILE, INTERFACE
 
 PAGE = (Path(__file__).parents[2] / "docs/control.md").read_text(encoding="utf-8")
@@ -24,6 +25,7 @@ BOUNDS = {
     "events that are kept": publisher.KEPT,
     "bytes of events that followers may be behind": streams.RING_BYTES,
     "globs in a call": naming.GLOBS,
+    "clients of `Logs`": clients.CLIENTS,
 }
 
 

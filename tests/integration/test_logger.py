@@ -25,7 +25,8 @@ class Logger:
 
     def __init__(self, form, stdout=None, preexec=None, opening=b"1\n", env=None):
         read, self.pipe = os.pipe()
-        command = [sys.executable, "-I", "-m", "supervisord_pidfd.logger"]
+        # -B: under a limit on file sizes it would leave behind modules that nobody can load.
+        command = [sys.executable, "-I", "-B", "-m", "supervisord_pidfd.logger"]
         try:
             self.process = subprocess.Popen(
                 [*command, "--fd", str(read), "--format", form],

@@ -308,6 +308,41 @@ def test_log_lines(pidfdctl):
     assert pidfdctl(daemon, "logs", "--raw", terminal=True).out == "GET /\n\x1b[31mboo\n"
 
 
+def test_the_bar_tells_streams_apart_and_a_backslash_that_a_line_goes_on(pidfdctl):
+    split = log_line("hook", "part")
+    split["line"]["partial"] = True
+    daemon = Scripted(Logs=[split, log_line("hook", "rest"), {"line": None}])
+
+    assert pidfdctl(daemon, "logs").lines == [
+        "14:02:07.123 web     #| part\\", "14:02:07.123 web     #| rest",
+    ]  # fmt: skip
+    assert pidfdctl(daemon, "logs", "--raw").out == "partrest\n"
+
+
+def test_who_reads_too_slowly_is_told_what_it_missed(pidfdctl):
+    line = log_line("stdout", "x")
+    line["line"]["missed_bytes"] = 4711
+
+    assert pidfdctl(Scripted(Logs=[line]), "logs").lines == [
+        "-- 4711 bytes missed: read too slowly --", "14:02:07.123 web      | x",
+    ]  # fmt: skip
+
+
+def test_raw_shows_bytes_that_are_no_text_as_far_as_the_output_has_them(pidfdctl):
+    line = log_line("stdout", "caf\ufffd")
+    line["line"]["raw"] = "Y2Fm6Q=="
+
+    assert pidfdctl(Scripted(Logs=[line]), "logs", "--raw").out == "caf\ufffd\n"
+
+
+def test_explain_shows_the_last_lines_of_this_run(pidfdctl):
+    daemon = Scripted(Explain=explained(), Logs=[log_line("stderr", "boom\x1b"), {"line": None}])
+    ran = pidfdctl(daemon, "explain", "worker@0")
+
+    assert "  last-lines  boom\\x1b" in ran.lines
+    assert daemon.last == {"names": ["worker@0"], "last": 10, "run": 1}
+
+
 @pytest.mark.parametrize(
     ("line", "sent"),
     [
@@ -317,6 +352,7 @@ def test_log_lines(pidfdctl):
             {"names": ["web"], "last": 100, "stream": "stderr", "run": -1},
         ),
         ("logs -fn5 --since 1h", {"last": 5, "since": "1h", "follow": True}),
+        ("logs --since 1h", {"since": "1h"}),
         ("logs --stdout --stderr", {"last": 100}),
     ],
 )
