@@ -367,14 +367,31 @@ def check_socket(value: object) -> str:
     return path
 
 
-def check_outputs(value: object) -> str:
-    """Accept a list of sinks; those of this version are `stdout` and `null`."""
+def check_outputs(value: object) -> tuple[str, ...]:
+    """Accept a list of sinks; this version writes to one of them."""
     sinks = value if isinstance(value, list) else [value]
-    sink = one_of("stdout", "null", not_yet=later.OUTPUTS)
-    chosen = [sink(name) for name in sinks]
+    sink = one_of(*OUTPUTS, not_yet=later.OUTPUTS)
+    chosen = tuple(sink(name) for name in sinks)
     if not isinstance(value, list):
         raise refuse("bad-type", f"not a list: {quoted(value)}", f'write ["{value}"]')
-    return "inherit" if "stdout" in chosen else "null"
+    if len(set(chosen)) > 1:
+        message = f"several sinks at once ({', '.join(chosen)}) are {later.MESSAGE}"
+        raise refuse("later", message, f'write ["{chosen[0]}"]')
+    return chosen[:1] or ("null",)
+
+
+OUTPUTS = ("file", "stdout", "inherit", "null")
+"""Where services write in this version; `stdout` is the daemon's own, which they write to."""
+
+
+def check_rotation(value: object) -> float | str:
+    """Accept a length of time, `"hourly"` or `"daily"`; at least a second."""
+    if isinstance(value, str) and value in {"hourly", "daily"}:
+        return value
+    seconds = check_duration(value)
+    if seconds < 1:
+        raise refuse("bad-value", "shorter than 1s", 'write "hourly", or a time such as "6h"')
+    return seconds
 
 
 def check_web_path(value: object) -> str:
@@ -436,7 +453,12 @@ AutoFlag = Annotated[bool | None, Kind(check_auto_flag, {"enum": ["auto", True, 
 Socket = Annotated[str, Kind(check_socket, {"type": "string", "minLength": 1})]
 WebPath = Annotated[str, Kind(check_web_path, {"type": "string", "pattern": "^/"})]
 Outputs = Annotated[
-    str, Kind(check_outputs, {"type": "array", "items": {"enum": ["stdout", "null"]}})
+    tuple[str, ...],
+    Kind(check_outputs, {"type": "array", "items": {"enum": list(OUTPUTS)}, "maxItems": 1}),
+]
+RotateEvery = Annotated[
+    float | str,
+    Kind(check_rotation, {"type": ["string", "number"], "examples": ["hourly", "daily", "6h"]}),
 ]
 ExitCode = Annotated[int, Kind(integer(0, 255), {"type": "integer", "minimum": 0, "maximum": 255})]
 

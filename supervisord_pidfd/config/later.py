@@ -19,11 +19,6 @@ _KEYS = """
     supervisor.log.rotate_keep supervisor.log.rotate_every supervisor.log.compress
     metrics.canary
     web.listen web.control web.token_file web.allowed_hosts web.rpc web.rpc_listen
-    service.*.ready.log
-    service.*.log.format service.*.log.path service.*.log.stderr_path service.*.log.rotate_size
-    service.*.log.rotate_keep service.*.log.rotate_every service.*.log.compress
-    service.*.log.overflow service.*.log.block_for service.*.log.rate_limit
-    service.*.log.strip_ansi service.*.log.ring service.*.log.max_line
     service.*.sockets
     service.*.scheduling.io_class service.*.scheduling.io_priority service.*.cgroup
     service.*.sandbox.capability_bounding_set service.*.sandbox.ambient_capabilities
@@ -37,7 +32,7 @@ WAITING = ("supervisor.ready_when",)
 
 TYPES = ("task",)
 SCOPES = ("cgroup",)
-OUTPUTS = ("auto", "file", "journal", "syslog")
+OUTPUTS = ("auto", "journal", "syslog", "direct")
 LOG_FORMATS = ("raw",)
 """Words that are not available yet as values of keys that are."""
 

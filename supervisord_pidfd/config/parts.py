@@ -41,7 +41,6 @@ def parts_of(service: model.Service) -> dict[str, Any]:
         umask=service.umask,
         inherit=service.inherit_environment,
         unset=service.unset_environment,
-        output=service.log and service.log.to,
         start_timeout=_start_timeout(service, oneshot=oneshot),
         runtime_max=service.runtime_max,
         schedule=_schedule(service),

@@ -9,6 +9,7 @@ from supervisord_pidfd.config.child import run_apart
 from supervisord_pidfd.config.edges import Edges, Ties
 from supervisord_pidfd.config.fields import CommandLine
 from supervisord_pidfd.config.filling import Filling, Store, Where
+from supervisord_pidfd.config.logs import output_of
 from supervisord_pidfd.config.parts import given, parts_of
 from supervisord_pidfd.config.positions import Path
 from supervisord_pidfd.config.settings import (
@@ -112,6 +113,7 @@ class Resolver:
         if stdin is not None and stdin.startswith("file:"):
             stdin = f"file:{self._stdin(where, stdin[5:])}"
             found = found._replace(fast=found.fast and self._files.lies_local(stdin[5:]))
+        output, log = output_of(where, service, filling, own)
         place = self._tree.table(where.path)
         return ServiceSpec(
             name=own["service.name"],
@@ -127,6 +129,8 @@ class Resolver:
             dependencies=edges.dependencies,
             part_of=edges.part_of,
             written=written_of(where, filling),
+            output=output,
+            log=log,
             **given(directory=directory, identity=identity, stdin=stdin, **beside),
             **parts_of(service),
         )

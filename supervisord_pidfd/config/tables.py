@@ -16,9 +16,11 @@ from supervisord_pidfd.config.fields import (
     Duration,
     Flag,
     Listen,
+    LongDuration,
     Outputs,
     Regex,
     Rewrite,
+    RotateEvery,
     Signal,
     SignalName,
     Size,
@@ -60,6 +62,7 @@ class Ready(Table):
     http: Words | None = key("the URL answers 200-399")
     exec: Command | None = key("the command exits with 0")
     file: Words | None = key("the path exists")
+    log: Regex | None = key("a line of its output matches")
     fd: Annotated[int, fields.whole(3, 1023)] | None = key(
         "a newline was written to this descriptor"
     )
@@ -157,7 +160,25 @@ class Stop(Table):
 class Log(Table):
     """Where the output of the service goes."""
 
-    to: Outputs | None = key("sinks")
+    to: Outputs | None = key("file, stdout or null")
+    format: Annotated[str, fields.choice("auto", "raw", "text", "json")] | None = key(
+        "of the lines in the file; auto is raw"
+    )
+    path: Words | None = key("the file")
+    stderr_path: Words | None = key("another file for standard error")
+    rotate_size: Size | None = key("a file that has grown to this is rotated; 0 is never")
+    rotate_keep: Annotated[int, fields.whole(0, 10_000)] | None = key("rotated files kept")
+    rotate_total: Size | None = key("size of all files together; 0 is no limit")
+    rotate_every: RotateEvery | None = key("rotate also when so much time has passed")
+    compress: Flag | None = key("compress rotated files (gzip)")
+    overflow: Annotated[str, fields.choice("block", "drop", "drop_newest")] | None = key(
+        "while the file takes nothing: the service waits, or the oldest or newest lines go"
+    )
+    block_for: LongDuration | None = key("how long overflow = block lets it wait, then it drops")
+    rate_limit: Rate | None = key("lines beyond this are dropped")
+    strip_ansi: Flag | None = key("remove colours and other escape sequences")
+    ring: Size | None = key("memory for the latest output")
+    max_line: Size | None = key("longer lines are split")
 
 
 class Scheduling(Table):

@@ -54,7 +54,15 @@ class Tasks(NamedTuple):
             spec = spec._replace(kind=ReadyKind.DELAY, delay=table.delay)
         elif table.fd is not None:
             spec = spec._replace(kind=ReadyKind.FD, fd=table.fd)
-        elif table.exec is not None:
+        elif table.log is not None:
+            spec = spec._replace(kind=ReadyKind.LOG)
+        else:
+            spec = self._asked(table, spec)
+        return spec
+
+    def _asked(self, table: "tables.Ready", spec: ReadySpec) -> ReadySpec:
+        """Say whom somebody asks whether the service is ready."""
+        if table.exec is not None:
             command = self.command(("ready", "exec"), table.exec)
             spec = spec._replace(kind=ReadyKind.EXEC, command=command)
         elif table.file is not None:

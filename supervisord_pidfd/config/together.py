@@ -10,7 +10,7 @@ from supervisord_pidfd.config.tree import Tree
 if TYPE_CHECKING:
     from supervisord_pidfd.config import tables
 
-READY_WAYS = ("tcp", "http", "exec", "file", "fd", "delay")
+READY_WAYS = ("tcp", "http", "exec", "file", "log", "fd", "delay")
 CHECK_KINDS = ("tcp", "http", "exec", "watchdog", "memory")
 _OF_HTTP = ("headers", "status", "verify")
 _NOT_READY_SO = {
@@ -29,6 +29,7 @@ class Together(NamedTuple):
         path = ("service", name)
         if service.ready is not None:
             self._ready((*path, "ready"), service.ready, service.type)
+            self._heard((*path, "ready"), service)
         if service.health is not None:
             self._health((*path, "health"), service)
         if service.reload is not None:
@@ -43,6 +44,13 @@ class Together(NamedTuple):
         for way in _written(table, READY_WAYS):
             message = f"ready.{way}: not with type {kind}, {_NOT_READY_SO[kind]}"
             self._conflict((*path, way), message)
+
+    def _heard(self, path: Path, service: model.Service) -> None:
+        """Report a pattern for output that nobody here reads."""
+        sinks = service.log and service.log.to
+        if service.ready is not None and service.ready.log is not None and sinks != ("file",):
+            message = 'ready.log: only with log.to = ["file"], else nobody reads the output'
+            self._conflict((*path, "log"), message)
 
     def _health(self, path: Path, service: model.Service) -> None:
         own = self.tree.data["service"][path[1]].get("health")

@@ -17,7 +17,7 @@ from supervisord_pidfd.config.tree import Tree
 
 _BARE = re.compile("[A-Za-z0-9_-]+")
 _FILLED = {"command", "directory", "user", "group", "environment", "environment_file", "hooks"}
-_FILLED_INSIDE = {"tcp", "http", "exec", "file", "command", "check"}
+_FILLED_INSIDE = {"tcp", "http", "exec", "file", "command", "check", "path", "stderr_path"}
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _COMMANDS = {
     "command", "exec", "check", "pre_start", "post_start", "pre_stop", "post_stop", "on_failure",

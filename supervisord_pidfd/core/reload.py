@@ -27,7 +27,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "inherit": ("inherit_environment",),
     "unset": ("unset_environment",),
     "instance": ("instances",),
-    "output": ("log",),
+    "output": ("log.to",),
     "dependencies": ("requires", "wants", "after", "before"),
     "fdstore_max": ("fdstore",),
     "checks": ("health",),

@@ -440,7 +440,7 @@ LIVE_FIELDS = frozenset(
         "reload", "schedule", "dependencies", "part_of", "notify_access", "fdstore_max",
         "metrics_port", "metrics_path", "stop", "success", "restart_prevent", "restart_force",
         "backoff", "start_limit", "critical", "main", "group", "origin", "written", "program",
-        "fast",
+        "fast", "log",
     }
 )  # fmt: skip
 """Members that `apply` changes in place (L in the reference); every other one restarts.

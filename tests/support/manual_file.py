@@ -57,6 +57,7 @@ _SPECS: dict[str, Any] = {
     "Group": spec.GroupSpec(""),
 }
 _SERVICE = spec.ServiceSpec("", ())
+_LOG = spec.LogSpec()
 SAID: dict[str, str] = {
     "Service.type": "simple",
     "Service.restart": "on-failure; oneshot: no",
@@ -82,6 +83,21 @@ SAID: dict[str, str] = {
     "Supervisor.shutdown_timeout": "80s; PID 1: 8s",
     "Supervisor.exit_when_idle": "auto",
     "Metrics.phases": "auto",
+    "Log.to": "stdout",
+    "Log.format": "auto",
+    "Log.path": "`${log.dir}/NAME.log`",
+    "Log.stderr_path": "the same",
+    "Log.rotate_size": "50MB",
+    "Log.rotate_keep": str(_LOG.rotate_keep),
+    "Log.rotate_total": str(_LOG.rotate_total),
+    "Log.rotate_every": "off",
+    "Log.compress": "false",
+    "Log.overflow": _LOG.overflow.value,
+    "Log.block_for": format_duration(_LOG.block_for),
+    "Log.rate_limit": "off",
+    "Log.strip_ansi": "false",
+    "Log.ring": "64KiB",
+    "Log.max_line": "16KiB",
     "DaemonLog.level": spec.SupervisorSpec().log_level,
     "DaemonLog.format": spec.SupervisorSpec().log_format,
 }

@@ -18,8 +18,11 @@ from supervisord_pidfd.core.spec import (
     BackoffSpec,
     Identity,
     LimitAction,
+    LogFormat,
+    LogSpec,
     MetricsSpec,
     Output,
+    Overflow,
     ReadyKind,
     ReadySpec,
     ResourceLimit,
@@ -161,7 +164,9 @@ def test_an_empty_file_is_a_daemon_without_services(tmp_path):
         ),
         ('log.to = ["stdout"]', "output", Output.INHERIT),
         ('log.to = ["null"]', "output", Output.NULL),
-        ('log.to = ["null", "stdout"]', "output", Output.INHERIT),
+        ('log.to = ["inherit"]', "output", Output.INHERIT),
+        ('log.to = ["file"]', "output", Output.CAPTURED),
+        ('log.path = "/var/log/web"', "output", Output.INHERIT),
         ("log.to = []", "output", Output.NULL),
         (
             'limits = { nofile = 10, core = "infinity", as = "1G:infinity", stack = "1:2" }',
@@ -181,6 +186,42 @@ def test_an_empty_file_is_a_daemon_without_services(tmp_path):
 )  # fmt: skip
 def test_a_key_becomes_a_member(spec_of, line, member, value):
     assert getattr(spec_of(line), member) == value
+
+
+@pytest.mark.parametrize(
+    ("lines", "members"),
+    [
+        ("", {}),
+        ('log.format = "auto"', {}),
+        ('log.format = "json"', {"format": LogFormat.JSON}),
+        ('log.path = "/srv/a.log"', {"path": "/srv/a.log", "stderr_path": "/srv/a.log"}),
+        ('log.stderr_path = "/srv/e.log"', {"stderr_path": "/srv/e.log"}),
+        (
+            'log.path = "/srv/${service.name}-${X:-y}.log"',
+            {"path": "/srv/web-y.log", "stderr_path": "/srv/web-y.log"},
+        ),
+        ('log.rotate_every = "daily"', {"rotate_at": "daily"}),
+        ('log.rotate_every = "6h"', {"rotate_every": 21600.0}),
+        (
+            'log.rotate_size = "1MiB"\nlog.rotate_keep = 3\nlog.rotate_total = "2MiB"',
+            {"rotate_size": 1 << 20, "rotate_keep": 3, "rotate_total": 2 << 20},
+        ),
+        ("log.compress = true\nlog.strip_ansi = true", {"compress": True, "strip_ansi": True}),
+        (
+            'log.overflow = "drop"\nlog.block_for = "infinity"',
+            {"overflow": Overflow.DROP, "block_for": math.inf},
+        ),
+        ('log.rate_limit = "100/1s"', {"rate_count": 100, "rate_per": 1.0}),
+        ('log.ring = "1MiB"\nlog.max_line = "4KiB"', {"ring": 1 << 20, "max_line": 4096}),
+        ("ready.log = '^ready'", {"ready": "^ready"}),
+    ],
+)
+def test_what_becomes_of_captured_output(spec_of, lines, members):
+    expected = LogSpec(("file",), path="/var/log/it/web.log", stderr_path="/var/log/it/web.log")
+    found = spec_of(f'log.to = ["file"]\n{lines}', before='supervisor.log_dir = "/var/log/it"\n')
+
+    assert found.log == expected._replace(**members)
+    assert found.ready.kind == (ReadyKind.LOG if "ready" in members else ReadyKind.EXECUTED)
 
 
 @pytest.mark.parametrize(
@@ -779,8 +820,24 @@ def test_a_longer_budget_is_enough(tmp_path):
          (3, 8, "later", "type: 'task' is not available in this version")),
         (f"{WEB}stop.scope = 'cgroup'",
          (3, 14, "later", "stop.scope: 'cgroup' is not available in this version")),
-        (f"{WEB}log.to = ['file']",
-         (3, 10, "later", "log.to: 'file' is not available in this version")),
+        (f"{WEB}log.to = ['journal']",
+         (3, 10, "later", "log.to: 'journal' is not available in this version")),
+        (f"{WEB}log.to = ['file', 'stdout']",
+         (3, 10, "later", ("log.to: several sinks at once (file, stdout) are not available in this"
+          " version"))),
+        (f"{WEB}log.rotate_every = '1ms'",
+         (3, 20, "bad-value", "log.rotate_every: shorter than 1s")),
+        (f"{WEB}log.rate_limit = 5",
+         (3, 18, "bad-value", "log.rate_limit: not a rate: 5")),
+        (f"{WEB}log.overflow = 'wait'",
+         (3, 16, "bad-value",
+          "log.overflow: must be one of block, drop, drop_newest, not 'wait'")),
+        (f"{WEB}ready.log = '('",
+         (3, 13, "bad-value", ("ready.log: not a regular expression: missing ), unterminated"
+          " subpattern at position 0"))),
+        (f"{WEB}ready.log = 'up'",
+         (3, 13, "conflict",
+          'ready.log: only with log.to = ["file"], else nobody reads the output')),
         ("supervisor.log.format = 'raw'",
          (1, 25, "later", "supervisor.log.format: 'raw' is not available in this version")),
     ],
