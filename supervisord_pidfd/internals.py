@@ -10,6 +10,7 @@ from supervisord_pidfd.asker import Asker
 from supervisord_pidfd.core.events import RestartRequested, StartRequested, StopRequested
 from supervisord_pidfd.core.lifecycle import Phase, Wanted
 from supervisord_pidfd.core.spec import (
+    BackoffSpec,
     MetricsSpec,
     RestartPolicy,
     ServiceSpec,
@@ -58,7 +59,8 @@ class Internals:
         spec = _helper(LOGGER, "logger", "--format", form, *channel)
         # Not TERM: a logger just started would die of it, and the last events with it.
         stop = StopSpec(steps=(StopStep(signal.SIGCONT, STOP_TIMEOUT),))
-        spec = spec._replace(stop=stop)
+        # Services wait while nobody reads what they write.
+        spec = spec._replace(stop=stop, backoff=BackoffSpec(max_delay=1.0))
         self._start(spec, LogChannel(pipe.lend, taps))
 
     def end_logger(self, within: float) -> None:

@@ -116,6 +116,8 @@ class Port:
             self._overflow(_Waiting(data, origin, lines, size))
             return
         taken = self._write(data, now)
+        if 0 < taken < len(data):  # the next try tells why, or that it was chance
+            taken += self._write(data[taken:], now)
         if taken < len(data):
             self._rest = data[taken:]
             self._rest_of = _Waiting(data, origin, lines, size)
