@@ -23,7 +23,7 @@ from supervisord_pidfd.logger import ansi
 from supervisord_pidfd.logger.lines import Batch, Framer, Piece, first_lines, raw_of
 from supervisord_pidfd.logger.port import Lock, Loss, Origin, Port, Witness
 from supervisord_pidfd.logger.ratelimit import RateLimit
-from supervisord_pidfd.logger.render import Dropped, Interrupted, mark, render
+from supervisord_pidfd.logger.render import Dropped, Form, Interrupted, mark, render
 from supervisord_pidfd.logger.sinks import Sink
 from supervisord_pidfd.logwire import Counters, Slot
 
@@ -321,7 +321,7 @@ class Book:
             self._outward.say({"ready": self.service, "run": stream.run})
 
     def _write_batch(self, stream: Stream, batch: Batch, lines: int, now: float) -> None:
-        rendered: dict[LogFormat, bytes] = {}
+        rendered: dict[Form, bytes] = {}
         origin = Origin(self.service, stream.name, stream.run, batch.wall)
         size = len(raw_of(batch))
         for port in self._of_stream.get(stream.name, ()):

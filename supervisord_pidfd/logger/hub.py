@@ -26,6 +26,7 @@ from supervisord_pidfd.logwire import Counters
 
 LOOK_EVERY_S = 1.0
 HANGS_AFTER_S = 0.5
+FINISH_LOOK_S = 0.05
 ENDED_AT_ONCE = 1000
 PUMPS = 16
 """Threads at most; directories beyond share them."""
@@ -110,13 +111,19 @@ class Hub:
         if self.is_finishing and self._parts.clock.now() >= self._finish_by:
             return True
         no_more = self.is_finishing or self._channel is None
-        return no_more and not self._service_of
+        return no_more and not self._service_of and not (self.is_finishing and self._is_behind())
+
+    def _is_behind(self) -> bool:
+        """Tell whether a sink has not taken everything yet."""
+        return any(pump.is_behind() for pump in self._pumps.values())
 
     def turn(self) -> None:
         """Wait for something, and deal with it."""
         now = self._parts.clock.now()
         until = min(self._look_at, self._finish_by, self._clients.due())
         until = min(until, *(pump.next_due() for pump in self._in_line), math.inf)
+        if self.is_finishing and not self._service_of:
+            until = min(until, now + FINISH_LOOK_S)
         for fd, events in self.epoll.poll(-1 if until == math.inf else max(0.0, until - now)):
             callback = self._callbacks.get(fd)
             if callback is not None:

@@ -23,15 +23,13 @@ from supervisord_pidfd.logger.events import Format, Lost, log_record, make_log
 from supervisord_pidfd.logger.hub import VERSION_DIFFERS, Hub, Parts
 from supervisord_pidfd.logger.making import Making, directories_of
 from supervisord_pidfd.logger.ring import TOTAL_BYTES, Rings
+from supervisord_pidfd.logger.stdout import ATOMIC_BYTES, Outlet
 
 OPENING = b"1"
 """The integer that opens the channel; another one is another version."""
 
 CHUNK_BYTES = 65536
 RECORD_MAX_BYTES = 1 << 20
-ATOMIC_BYTES = 4096
-"""PIPE_BUF: a write up to here is not mixed with what others write to the same pipe (pipe(7))."""
-
 LINGER_S = 2.0
 """How long a full standard output may hold us once the core is gone."""
 
@@ -55,12 +53,14 @@ class Stdout:
     is given up after `LINGER_S`. Neither descriptor is closed here.
     """
 
-    def __init__(self, source: int, form: Format, now: Callable[[], str] = _now) -> None:
+    def __init__(
+        self, source: int, form: Format, outlet: Outlet, now: Callable[[], str] = _now
+    ) -> None:
         self._form = form
         self._now = now
         self._lines: list[bytes] = []
         self._lost = Lost()
-        self._torn = False
+        self._outlet = outlet
         self._patience_ms: float | None = None
         self._poll = select.poll()
         self._source = source
@@ -93,22 +93,18 @@ class Stdout:
         self._lost.add(len(lines), sum(map(len, lines)), self._now())
 
     def _write(self, data: bytes) -> bool:
-        if self._torn:
-            data = b"\n" + data
-        rest = memoryview(data)
-        while rest:
+        while data:
             try:
                 self._wait()
-                rest = rest[os.write(_STDOUT, rest[:ATOMIC_BYTES]) :]
-            except BlockingIOError:
-                continue  # somebody else filled it first; it is their O_NONBLOCK, not ours
+                taken = self._outlet.write(self, data)
             except OSError:
                 # Whatever the reason (EPIPE, EIO, EBADF, ENOSPC, EDQUOT, EFBIG, ETIMEDOUT), the
                 # answer is the same: count, go on reading, try again with the next line.
-                if len(rest) < len(data):
-                    self._torn = True
+                self._outlet.release(self)
                 return False
-        self._torn = False
+            if not taken:  # somebody else was faster, or is in the middle of a line
+                self._outlet.wait_for_turn(self)
+            data = data[taken:]
         return True
 
     def _wait(self) -> None:
@@ -164,9 +160,9 @@ class Records:
 class Events:
     """Carry the daemon's own events from its pipe to standard output. Borrows the descriptor."""
 
-    def __init__(self, fd: int, form: Format, *, colour: bool) -> None:
+    def __init__(self, fd: int, form: Format, outlet: Outlet, *, colour: bool) -> None:
         self._fd = fd
-        self._stdout = Stdout(fd, form)
+        self._stdout = Stdout(fd, form, outlet)
         self._log = make_log(self._stdout.add, form, colour=colour)
         self._records = Records()
         self._opened = False
@@ -217,9 +213,9 @@ def choose(word: str) -> tuple[Format, bool]:
     return form, terminal and not os.environ.get("NO_COLOR")
 
 
-def _hub(channel: socket.socket) -> Hub:
+def _hub(channel: socket.socket, outlet: Outlet) -> Hub:
     """Connect the parts of the logger."""
-    making, rings = Making(), Rings()
+    making, rings = Making(outlet), Rings()
 
     def use_settings(settings: dict[str, Any]) -> None:
         rings.use_total(settings.get("ring_total") or TOTAL_BYTES)
@@ -241,12 +237,13 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     os.set_blocking(options.fd, True)
     form, colour = choose(options.format)
-    events = Events(options.fd, form, colour=colour)
+    outlet = Outlet()
+    events = Events(options.fd, form, outlet, colour=colour)
     if options.channel is None:
         return pump(events)
     thread = Thread(target=pump, args=(events,), daemon=True)
     try:
-        hub = _hub(socket.socket(fileno=options.channel))
+        hub = _hub(socket.socket(fileno=options.channel), outlet)
         _carry(events, options.fd, thread, hub)
         hub.run()
     except StartupError as error:

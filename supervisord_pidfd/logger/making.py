@@ -5,11 +5,17 @@ from collections.abc import Callable
 from typing import Any
 
 from supervisord_pidfd.core.spec import LogFormat, LogSpec
+from supervisord_pidfd.logger import journal, syslog
+from supervisord_pidfd.logger.datagrams import Courier
 from supervisord_pidfd.logger.files import FileSink
 from supervisord_pidfd.logger.hub import Sinks
+from supervisord_pidfd.logger.journal import JournalSink
 from supervisord_pidfd.logger.packing import Packer
 from supervisord_pidfd.logger.rotation import Rotation
 from supervisord_pidfd.logger.sinks import Sink
+from supervisord_pidfd.logger.stdout import PATH as OUTLET
+from supervisord_pidfd.logger.stdout import STDOUT, Outlet, StdoutSink
+from supervisord_pidfd.logger.syslog import SyslogSink
 
 Say = Callable[[dict[str, Any]], None]
 STREAMS = ("stdout", "stderr", "hook")
@@ -18,7 +24,11 @@ STREAMS = ("stdout", "stderr", "hook")
 class Making:
     """Make sinks; those that all services share are made once."""
 
-    def __init__(self) -> None:
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
+        self._terminal = os.isatty(STDOUT)
+        self.journal = Courier(journal.PATH)
+        self.syslog = Courier(syslog.PATH)
         self._packers: dict[str, Packer] = {}
         self.say: Say = lambda _message: None
 
@@ -30,11 +40,24 @@ class Making:
             if "file" in spec.to and path
         }
         found: dict[str, list[tuple[str, Sink]]] = {stream: [] for stream in STREAMS}
+        shared = self._standard_output(spec) if "stdout" in spec.to else None
         for stream in STREAMS:
             path = spec.stderr_path if stream == "stderr" else spec.path
             if path in files:
                 found[stream].append((path, files[path]))
+            if shared is not None:
+                found[stream].append((OUTLET, shared))
+            if "journal" in spec.to:
+                sink: Sink = JournalSink(self.journal, service, stream)
+                found[stream].append((journal.PATH, sink))
+            if "syslog" in spec.to:
+                sink = SyslogSink(self.syslog, service, stream)
+                found[stream].append((syslog.PATH, sink))
         return found
+
+    def _standard_output(self, spec: LogSpec) -> Sink:
+        suits = LogFormat.TEXT if self._terminal else LogFormat.JSON
+        return StdoutSink(self._outlet, spec.format or suits)
 
     def _file(self, service: str, path: str, spec: LogSpec) -> Sink:
         def tell(event: str, fields: dict[str, str]) -> None:

@@ -16,6 +16,7 @@ from supervisord_pidfd.logger.render import Dropped, mark
 from supervisord_pidfd.logger.sinks import Sink, SinkError
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 2.0
+LONG_S = 1.0
 
 
 class Lock(Protocol):
@@ -87,6 +88,7 @@ class Port:
         self._witness = witness
         self._delay = FIRST_RETRY_S
         self._error: str | None = None
+        self._has_failed = False
         self._rest = b""
         self._rest_of: _Waiting | None = None
         self._waiting: deque[_Waiting] = deque()
@@ -142,6 +144,7 @@ class Port:
                 lock.acquire()
             self.writing_since = math.inf
         if failure is not None and self._error != failure.error:
+            self._has_failed = True
             self._witness.failed(failure.path, failure.error)
         self._error = None if failure is None else failure.error
         return taken
@@ -161,7 +164,9 @@ class Port:
             self.retry_at = now + self._delay
             return
         blocked, self.stuck_since, self.retry_at = now - self.stuck_since, math.inf, math.inf
-        self._witness.resumed(self.path, blocked)
+        if self._has_failed or blocked >= LONG_S:  # a reader that is a little late is no news
+            self._has_failed = False
+            self._witness.resumed(self.path, blocked)
 
     def _drain(self, now: float) -> bool:
         """Write what waits, in its order: the rest of a piece, the mark, what came after it."""

@@ -154,17 +154,15 @@ class Pump:
 
     def _wait_for_sinks(self, book: Book) -> None:
         """Wait for the descriptors of sinks that are stuck, and for no other ones."""
-        for port in book.ports:
-            fd = port.sink.waits_on()
-            if fd is None:
-                continue
-            if port.is_stuck:
-                if fd not in self._waits:
-                    self._waits[fd] = set()
-                    self._epoll.register(fd, select.EPOLLOUT)
-                self._waits[fd].add(book.service)
-            else:
-                self._wait_no_longer(fd, book.service)
+        stuck = [port.sink.waits_on() for port in book.ports if port.is_stuck]
+        wanted = {fd for fd in stuck if fd is not None}
+        for fd in [fd for fd in self._waits if fd not in wanted]:
+            self._wait_no_longer(fd, book.service)
+        for fd in wanted:
+            if fd not in self._waits:
+                self._waits[fd] = set()
+                self._epoll.register(fd, select.EPOLLOUT)
+            self._waits[fd].add(book.service)
 
     def _wait_no_longer(self, fd: int, service: str) -> None:
         waiting = self._waits.get(fd)
@@ -236,6 +234,11 @@ class Pump:
         with self.lock:
             since = (port.writing_since for book in self.books for port in book.ports)
             return min(since, default=math.inf)
+
+    def is_behind(self) -> bool:
+        """Tell whether a sink has not taken everything yet."""
+        with self.lock:
+            return any(port.is_stuck for book in self.books for port in book.ports)
 
     def relieve(self) -> None:
         """Read the pipes of services that have waited long enough for a pump that hangs."""

@@ -9,6 +9,7 @@ own have `--` in that place, and what would begin a new line is `\xNN`.
 """
 
 import base64
+import enum
 import json
 import re
 import time
@@ -221,14 +222,31 @@ def _skip(text: str, at: int) -> int:
 
 # -- all forms ------------------------------------------------------------------------------------
 
-FORMS: dict[LogFormat, Callable[[Batch], bytes]] = {
+
+class Inward(enum.StrEnum):
+    """Name the shape of lines for sinks that make messages of them: `RUN LINE`, never shown."""
+
+    NUMBERED = "numbered"
+
+
+Form = LogFormat | Inward
+
+
+def numbered_of(batch: Batch) -> bytes:
+    """Put the run before each line."""
+    prefix = b"%d " % batch.run
+    return prefix + batch.data.replace(b"\n", b"\n" + prefix)[: -len(prefix)]
+
+
+FORMS: dict[Form, Callable[[Batch], bytes]] = {
     LogFormat.RAW: raw_of,
     LogFormat.TEXT: text_of,
     LogFormat.JSON: json_of,
+    Inward.NUMBERED: numbered_of,
 }
 
 
-def render(batch: Batch, form: LogFormat) -> bytes:
+def render(batch: Batch, form: Form) -> bytes:
     """Give the lines of a batch their form."""
     return FORMS[form](batch)
 
@@ -299,11 +317,13 @@ class Interrupted(NamedTuple):
 Mark = Dropped | Interrupted
 
 
-def mark(what: Mark, form: LogFormat) -> bytes:
+def mark(what: Mark, form: Form) -> bytes:
     """Make the line that stands in the place of what is missing."""
     if form is LogFormat.JSON:
         return _encode(what.members()).encode() + b"\n"
     line = f"-- {what.said()} --\n".encode()
     if form is LogFormat.RAW:
         return line
+    if form is Inward.NUMBERED:
+        return b"%d " % what.run + line
     return f"{clock_of(what.ended)} {what.service:<{NAME_WIDTH}} ".encode() + line

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from supervisord_pidfd.core.spec import LogFormat
+from supervisord_pidfd.logger.render import Form
 
 
 class SinkError(Exception):
@@ -21,7 +21,11 @@ class Sink(Protocol):
     """
 
     device: int | None
-    form: LogFormat
+
+    @property
+    def form(self) -> Form:
+        """Return how lines are wanted."""
+        ...
 
     def write(self, data: bytes) -> int:
         """Return how many of the bytes were taken; blocks no longer than its disk does.
@@ -32,7 +36,10 @@ class Sink(Protocol):
         ...
 
     def waits_on(self) -> int | None:
-        """Return a descriptor that is writable once more is taken; None: try again by time."""
+        """Return a descriptor that is writable once more is taken; None: try again by time.
+
+        One that is writable while nothing is taken would keep its thread busy.
+        """
         ...
 
     def reopen(self) -> None:

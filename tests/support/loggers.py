@@ -47,8 +47,7 @@ class Logging:
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-m", "supervisord_pidfd.logger", *words],
             pass_fds=(read_end, channel),
-            stdout=subprocess.DEVNULL,
-            **popen,
+            **{"stdout": subprocess.DEVNULL, **popen},
         )
         os.close(read_end)
         self.taps.line.handed_over()
