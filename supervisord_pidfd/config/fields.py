@@ -368,20 +368,21 @@ def check_socket(value: object) -> str:
 
 
 def check_outputs(value: object) -> tuple[str, ...]:
-    """Accept a list of sinks; this version writes to one of them."""
+    """Accept a list of sinks, or one word that means none of them."""
     sinks = value if isinstance(value, list) else [value]
-    sink = one_of(*OUTPUTS, not_yet=later.OUTPUTS)
-    chosen = tuple(sink(name) for name in sinks)
+    sink = one_of(*SINKS, *ALONE, not_yet=later.OUTPUTS)
+    chosen = tuple(dict.fromkeys(sink(name) for name in sinks))
     if not isinstance(value, list):
         raise refuse("bad-type", f"not a list: {quoted(value)}", f'write ["{value}"]')
-    if len(set(chosen)) > 1:
-        message = f"several sinks at once ({', '.join(chosen)}) are {later.MESSAGE}"
-        raise refuse("later", message, f'write ["{chosen[0]}"]')
-    return chosen[:1] or ("null",)
+    for word in ALONE:
+        if word in chosen and len(chosen) > 1:
+            raise refuse("bad-value", f"{word} with something else", f'write ["{word}"] alone')
+    return chosen or ("null",)
 
 
-OUTPUTS = ("file", "stdout", "inherit", "null")
-"""Where services write in this version; `stdout` is the daemon's own, which they write to."""
+SINKS = ("file", "stdout", "journal", "syslog")
+ALONE = ("inherit", "null")
+"""Where the logger writes; and what it has nothing to do with."""
 
 
 def check_rotation(value: object) -> float | str:
@@ -454,7 +455,7 @@ Socket = Annotated[str, Kind(check_socket, {"type": "string", "minLength": 1})]
 WebPath = Annotated[str, Kind(check_web_path, {"type": "string", "pattern": "^/"})]
 Outputs = Annotated[
     tuple[str, ...],
-    Kind(check_outputs, {"type": "array", "items": {"enum": list(OUTPUTS)}, "maxItems": 1}),
+    Kind(check_outputs, {"type": "array", "items": {"enum": [*SINKS, *ALONE]}}),
 ]
 RotateEvery = Annotated[
     float | str,

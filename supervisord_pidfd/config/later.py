@@ -32,7 +32,7 @@ WAITING = ("supervisor.ready_when",)
 
 TYPES = ("task",)
 SCOPES = ("cgroup",)
-OUTPUTS = ("auto", "journal", "syslog", "direct")
+OUTPUTS = ("auto", "direct")
 LOG_FORMATS = ("raw",)
 """Words that are not available yet as values of keys that are."""
 

@@ -8,12 +8,7 @@ from supervisord_pidfd.config.filling import Filling, Where
 from supervisord_pidfd.config.parts import given
 from supervisord_pidfd.core.spec import LogFormat, LogSpec, Output, Overflow
 
-_OUTPUTS = {
-    "file": Output.CAPTURED,
-    "stdout": Output.INHERIT,
-    "inherit": Output.INHERIT,
-    "null": Output.NULL,
-}
+_ALONE = {"inherit": Output.INHERIT, "null": Output.NULL}
 DEFAULT = Output.INHERIT
 """What a service without `log.to` does."""
 
@@ -26,7 +21,7 @@ def output_of(
     """Return where one instance writes, and for the logger what it does with that."""
     table = service.log
     sinks = table.to if table is not None else None
-    output = DEFAULT if sinks is None else _OUTPUTS[sinks[0]]
+    output = DEFAULT if sinks is None else _ALONE.get(sinks[0], Output.CAPTURED)
     if table is None or sinks is None or output is not Output.CAPTURED:
         return output, _NOTHING
     usual = os.path.join(own.get("log.dir", "/"), f"{own['service.name']}.log")

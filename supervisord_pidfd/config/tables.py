@@ -160,9 +160,11 @@ class Stop(Table):
 class Log(Table):
     """Where the output of the service goes."""
 
-    to: Outputs | None = key("file, stdout or null")
+    to: Outputs | None = key(
+        "any of file, stdout, journal, syslog; or null; or inherit: as the daemon"
+    )
     format: Annotated[str, fields.choice("auto", "raw", "text", "json")] | None = key(
-        "of the lines in the file; auto is raw"
+        "of lines in files and on standard output; auto: raw, and text on a terminal, else json"
     )
     path: Words | None = key("the file")
     stderr_path: Words | None = key("another file for standard error")
@@ -172,7 +174,7 @@ class Log(Table):
     rotate_every: RotateEvery | None = key("rotate also when so much time has passed")
     compress: Flag | None = key("compress rotated files (gzip)")
     overflow: Annotated[str, fields.choice("block", "drop", "drop_newest")] | None = key(
-        "while the file takes nothing: the service waits, or the oldest or newest lines go"
+        "while a sink takes nothing: the service waits, or the oldest or newest lines go"
     )
     block_for: LongDuration | None = key("how long overflow = block lets it wait, then it drops")
     rate_limit: Rate | None = key("lines beyond this are dropped")

@@ -48,8 +48,9 @@ class Together(NamedTuple):
     def _heard(self, path: Path, service: model.Service) -> None:
         """Report a pattern for output that nobody here reads."""
         sinks = service.log and service.log.to
-        if service.ready is not None and service.ready.log is not None and sinks != ("file",):
-            message = 'ready.log: only with log.to = ["file"], else nobody reads the output'
+        heard = bool(sinks) and not set(sinks or ()) & {"null", "inherit"}
+        if service.ready is not None and service.ready.log is not None and not heard:
+            message = 'ready.log: needs log.to, such as ["file"], else nobody reads the output'
             self._conflict((*path, "log"), message)
 
     def _health(self, path: Path, service: model.Service) -> None:

@@ -83,7 +83,7 @@ SAID: dict[str, str] = {
     "Supervisor.shutdown_timeout": "80s; PID 1: 8s",
     "Supervisor.exit_when_idle": "auto",
     "Metrics.phases": "auto",
-    "Log.to": "stdout",
+    "Log.to": "inherit",
     "Log.format": "auto",
     "Log.path": "`${log.dir}/NAME.log`",
     "Log.stderr_path": "the same",
