@@ -13,6 +13,7 @@ from supervisord_pidfd import sysabi
 from supervisord_pidfd.errors import StartupError
 
 UMASK = 0o077
+_CONTAINER = ("/.dockerenv", "/run/.containerenv")
 _NULL_DEVICE = os.makedev(1, 3)
 
 
@@ -47,6 +48,28 @@ def take_over() -> Process:
     close_inherited(null)
     os.umask(UMASK)
     return Process(environ, start_dir, null, raise_file_limit(), os.geteuid())
+
+
+def suitable_sinks(environ: Mapping[str, str], *, pid1: bool) -> tuple[str, ...]:
+    """Return where logs go that are to go where they suit.
+
+    The journal, if systemd has connected us to it or has executed us; standard output in a
+    container or on a terminal, because somebody reads it there; else files.
+    """
+    if environ.get("SYSTEMD_EXEC_PID") == str(os.getpid()) or _is_journal(environ):
+        return ("journal",)
+    if pid1 or "container" in environ or any(map(os.path.exists, _CONTAINER)) or os.isatty(1):
+        return ("stdout",)
+    return ("file",)
+
+
+def _is_journal(environ: Mapping[str, str]) -> bool:
+    """Tell whether 1 or 2 is the journal's stream; the variable alone is inherited by anybody."""
+    for fd in (1, 2):
+        found = os.fstat(fd)
+        if environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}":
+            return True
+    return False
 
 
 def _environment() -> dict[str, str]:

@@ -33,7 +33,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from supervisord_pidfd import sysabi
-from supervisord_pidfd.core.spec import Identity, Output, ServiceSpec
+from supervisord_pidfd.core.spec import Identity, LogSpec, Output, ServiceSpec
 from supervisord_pidfd.orphans import owner_from_environ
 from supervisord_pidfd.signals import IGNORED, REALTIME
 
@@ -61,6 +61,12 @@ _ENVIRON_SIZE = 1 << 20
 _BEYOND_ALL = 2**31 - 1
 _ALL_SIGNALS = frozenset(signal.valid_signals())
 _LOCKS_LIMIT = 10  # RLIMIT_LOCKS, which the resource module leaves out
+# Not waiting: of a FIFO that nobody reads the child would never come back.
+_APPEND = (
+    os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    | os.O_NOCTTY
+)  # fmt: skip
+_FILE_MODE = 0o640
 
 
 class Stage(enum.StrEnum):
@@ -356,6 +362,7 @@ def _is_fast(spec: ServiceSpec) -> bool:
         spec.fast
         and spec.program is not None
         and spec.stdin in {"null", "inherit"}
+        and spec.output is not Output.DIRECT
         and spec.directory is None
         and spec.identity is None
         and not spec.limits
@@ -533,10 +540,32 @@ def _connect(recipe: Recipe, given: Descriptors, at: _At) -> None:
     if spec.output is Output.NULL:
         os.dup2(null, 1)
         os.dup2(null, 2)
+    elif spec.output is Output.DIRECT:
+        _open_output(spec.log, at)
     for number, fd in given:
         at.subject = f"descriptor {number}"
         os.dup2(fd, number)
     at.subject = ""
+
+
+def _open_output(log: LogSpec, at: _At) -> None:
+    """Open what the service writes to itself: a file, or a terminal or pipe that somebody reads.
+
+    Before the user changes: a log directory is root's. What a user may have put there in place of
+    a file (a link of either kind) is refused.
+    """
+    os.umask(0)
+    for number, path in ((1, log.path), (2, log.stderr_path)):
+        at.subject = path
+        if number == 2 and path == log.path:
+            os.dup2(1, 2)
+            continue
+        opened = os.open(path, _APPEND, _FILE_MODE)
+        found = os.fstat(opened)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink != 1:
+            raise OSError(errno.EPERM, "has another name", path)
+        os.dup2(opened, number)
+        os.set_blocking(number, True)
 
 
 def _change_user(identity: Identity) -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from supervisord_pidfd.config import model
+from supervisord_pidfd.config.logs import is_captured
 from supervisord_pidfd.config.positions import Path
 
 RESERVE = 64
@@ -14,6 +15,8 @@ FOR_CONTROL = 65
 """The control socket, and the clients it serves at once."""
 FOR_COMMAND = 3
 """A command beside a service: its pidfd, its output, and the pipe that tells of a failed exec."""
+FOR_OUTPUT = 2
+"""The pipes of a run, of which the daemon keeps the read ends."""
 PROBES_AT_ONCE = 32
 
 
@@ -40,6 +43,7 @@ def _of_one(service: model.Service) -> int:
         + (1 if heard else 0)
         + (1 if told else 0)
         + (FOR_COMMAND if _runs_commands(service) else 0)
+        + (FOR_OUTPUT if is_captured(service) else 0)
     )
 
 

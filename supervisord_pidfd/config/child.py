@@ -43,7 +43,8 @@ class Request(NamedTuple):
 
     `file` is None in single-service mode; `overrides` are `--set KEY=VALUE`; `command` are the
     words after `--`; `start_dir` is where the daemon was started; `max_files` how many descriptors
-    the daemon may have. `all_keys` lets keys through that nothing acts on yet, see `later.py`.
+    the daemon may have; `auto_to` are the sinks that `log.to = ["auto"]` means. `all_keys` lets
+    keys through that nothing acts on yet, see `later.py`.
     """
 
     file: str | None
@@ -55,6 +56,7 @@ class Request(NamedTuple):
     runtime_dir: str | None = None
     log_dir: str | None = None
     max_files: int = 1024
+    auto_to: tuple[str, ...] = ("file",)
     all_keys: bool = False
 
 

@@ -370,7 +370,7 @@ def check_socket(value: object) -> str:
 def check_outputs(value: object) -> tuple[str, ...]:
     """Accept a list of sinks, or one word that means none of them."""
     sinks = value if isinstance(value, list) else [value]
-    sink = one_of(*SINKS, *ALONE, not_yet=later.OUTPUTS)
+    sink = one_of(*SINKS, *ALONE)
     chosen = tuple(dict.fromkeys(sink(name) for name in sinks))
     if not isinstance(value, list):
         raise refuse("bad-type", f"not a list: {quoted(value)}", f'write ["{value}"]')
@@ -381,8 +381,8 @@ def check_outputs(value: object) -> tuple[str, ...]:
 
 
 SINKS = ("file", "stdout", "journal", "syslog")
-ALONE = ("inherit", "null")
-"""Where the logger writes; and what it has nothing to do with."""
+ALONE = ("auto", "inherit", "direct", "null")
+"""Where the logger writes; what stands for one of these, and what it has nothing to do with."""
 
 
 def check_rotation(value: object) -> float | str:

@@ -32,7 +32,6 @@ WAITING = ("supervisor.ready_when",)
 
 TYPES = ("task",)
 SCOPES = ("cgroup",)
-OUTPUTS = ("auto", "direct")
 LOG_FORMATS = ("raw",)
 """Words that are not available yet as values of keys that are."""
 

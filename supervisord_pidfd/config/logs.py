@@ -2,32 +2,66 @@
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from supervisord_pidfd.config import model
 from supervisord_pidfd.config.filling import Filling, Where
 from supervisord_pidfd.config.parts import given
 from supervisord_pidfd.core.spec import LogFormat, LogSpec, Output, Overflow
 
-_ALONE = {"inherit": Output.INHERIT, "null": Output.NULL}
-DEFAULT = Output.INHERIT
+if TYPE_CHECKING:
+    from supervisord_pidfd.config import tables
+
+_ALONE = {"inherit": Output.INHERIT, "null": Output.NULL, "direct": Output.DIRECT}
+DEFAULT = ("inherit",)
 """What a service without `log.to` does."""
 
 _NOTHING = LogSpec()
 
 
+def words_of(service: model.Service) -> tuple[str, ...]:
+    """Return what the file says of where a service writes."""
+    return (service.log and service.log.to) or DEFAULT
+
+
+def is_captured(service: model.Service) -> bool:
+    """Tell whether the logger reads what a service writes."""
+    return words_of(service)[0] not in _ALONE
+
+
 def output_of(
-    where: Where, service: model.Service, filling: Filling, own: Mapping[str, str]
+    where: Where,
+    service: model.Service,
+    filling: Filling,
+    own: Mapping[str, str],
+    auto: tuple[str, ...],
 ) -> tuple[Output, LogSpec]:
-    """Return where one instance writes, and for the logger what it does with that."""
-    table = service.log
-    sinks = table.to if table is not None else None
-    output = DEFAULT if sinks is None else _ALONE.get(sinks[0], Output.CAPTURED)
-    if table is None or sinks is None or output is not Output.CAPTURED:
+    """Return where one instance writes, and for the logger what it does with that.
+
+    `auto` are the sinks that suit where the daemon was started.
+    """
+    words = words_of(service)
+    output = _ALONE.get(words[0], Output.CAPTURED)
+    if output in {Output.INHERIT, Output.NULL}:
         return output, _NOTHING
-    usual = os.path.join(own.get("log.dir", "/"), f"{own['service.name']}.log")
-    path = _path(where, filling, "path", table.path) or usual
+    table = service.log
+    path = _path(where, filling, "path", table.path if table else None)
+    path = path or os.path.join(own.get("log.dir", "/"), f"{own['service.name']}.log")
+    errors = _path(where, filling, "stderr_path", table.stderr_path if table else None) or path
+    if output is Output.DIRECT:
+        return output, LogSpec(path=path, stderr_path=errors)
+    return output, LogSpec(
+        to=auto if words == ("auto",) else words,
+        path=path,
+        stderr_path=errors,
+        **given(ready=service.ready and service.ready.log),
+        **(_members(table) if table is not None else {}),
+    )
+
+
+def _members(table: "tables.Log") -> dict[str, Any]:
     every = table.rotate_every
-    members = given(
+    return given(
         format=None if table.format in {None, "auto"} else LogFormat(table.format),
         rotate_size=table.rotate_size,
         rotate_keep=table.rotate_keep,
@@ -42,13 +76,6 @@ def output_of(
         strip_ansi=table.strip_ansi,
         ring=table.ring,
         max_line=table.max_line,
-        ready=service.ready and service.ready.log,
-    )
-    return output, LogSpec(
-        to=sinks,
-        path=path,
-        stderr_path=_path(where, filling, "stderr_path", table.stderr_path) or path,
-        **members,
     )
 
 

@@ -113,7 +113,7 @@ class Resolver:
         if stdin is not None and stdin.startswith("file:"):
             stdin = f"file:{self._stdin(where, stdin[5:])}"
             found = found._replace(fast=found.fast and self._files.lies_local(stdin[5:]))
-        output, log = output_of(where, service, filling, own)
+        output, log = output_of(where, service, filling, own, self._request.auto_to)
         place = self._tree.table(where.path)
         return ServiceSpec(
             name=own["service.name"],

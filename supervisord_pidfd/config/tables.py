@@ -161,7 +161,8 @@ class Log(Table):
     """Where the output of the service goes."""
 
     to: Outputs | None = key(
-        "any of file, stdout, journal, syslog; or null; or inherit: as the daemon"
+        "any of file, stdout, journal, syslog; auto: the one that suits; inherit: as the daemon;"
+        " direct: the service opens log.path itself; null"
     )
     format: Annotated[str, fields.choice("auto", "raw", "text", "json")] | None = key(
         "of lines in files and on standard output; auto: raw, and text on a terminal, else json"

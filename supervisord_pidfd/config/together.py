@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisord_pidfd.config import model
+from supervisord_pidfd.config.logs import is_captured
 from supervisord_pidfd.config.positions import Path
 from supervisord_pidfd.config.sources import Report
 from supervisord_pidfd.config.tree import Tree
@@ -30,6 +31,8 @@ class Together(NamedTuple):
         if service.ready is not None:
             self._ready((*path, "ready"), service.ready, service.type)
             self._heard((*path, "ready"), service)
+        if service.log is not None:
+            self._log((*path, "log"), service.log)
         if service.health is not None:
             self._health((*path, "health"), service)
         if service.reload is not None:
@@ -47,11 +50,16 @@ class Together(NamedTuple):
 
     def _heard(self, path: Path, service: model.Service) -> None:
         """Report a pattern for output that nobody here reads."""
-        sinks = service.log and service.log.to
-        heard = bool(sinks) and not set(sinks or ()) & {"null", "inherit"}
-        if service.ready is not None and service.ready.log is not None and not heard:
+        asked = service.ready is not None and service.ready.log is not None
+        if asked and not is_captured(service):
             message = 'ready.log: needs log.to, such as ["file"], else nobody reads the output'
             self._conflict((*path, "log"), message)
+
+    def _log(self, path: Path, table: "tables.Log") -> None:
+        """Report a service that is to open nothing."""
+        if table.to == ("direct",) and table.path is None:
+            message = 'log.to: "direct" needs log.path, the file that the service opens'
+            self.report.error(self.tree.value((*path, "to")), "missing-key", message, key=path)
 
     def _health(self, path: Path, service: model.Service) -> None:
         own = self.tree.data["service"][path[1]].get("health")

@@ -12,7 +12,7 @@ import pytest
 
 from supervisord_pidfd import sysabi
 from supervisord_pidfd.core.exitstatus import Exited, Signaled
-from supervisord_pidfd.core.spec import Identity, Output, ResourceLimit, StartFault
+from supervisord_pidfd.core.spec import Identity, LogSpec, Output, ResourceLimit, StartFault
 from supervisord_pidfd.process import (
     PASSED_FD,
     Provision,
@@ -430,6 +430,50 @@ def test_output_can_be_thrown_away(world, stage, fast):
              output=Output.NULL, fast=fast)  # fmt: skip
 
     assert world.heard() == ["/dev/null", "/dev/null"]
+
+
+def test_a_service_may_write_to_its_file_itself(world, tmp_path):
+    out, errors = tmp_path / "out", tmp_path / "err"
+    out.write_text("before\n")
+    log = LogSpec(path=str(out), stderr_path=str(errors))
+    world.sh(
+        "sed -n 's/^flags:.//p' /proc/self/fdinfo/2 >&3; echo 1; echo 2 >&2; umask >&3",
+        output=Output.DIRECT, log=log, umask=0o027,
+    )  # fmt: skip
+    (flags,), (umask,) = world.heard(), world.heard()
+
+    assert (out.read_text(), errors.read_text()) == ("before\n1\n", "2\n")
+    assert errors.stat().st_mode & 0o777 == 0o640
+    assert int(flags, 8) & (os.O_APPEND | os.O_NONBLOCK) == os.O_APPEND
+    assert int(umask, 8) == 0o027
+
+
+def test_both_streams_may_share_a_file(world, tmp_path):
+    log = LogSpec(path=str(tmp_path / "out"), stderr_path=str(tmp_path / "out"))
+    world.sh("echo 1; echo 2 >&2; echo 3; echo >&3", output=Output.DIRECT, log=log)
+    world.heard()
+
+    assert (tmp_path / "out").read_text() == "1\n2\n3\n"
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda path: path.symlink_to("/dev/null"), "ELOOP"),
+        (lambda path: os.link(path.with_name("other"), path), "EPERM"),
+        (os.mkfifo, "ENXIO"),
+        (os.mkdir, "EISDIR"),
+    ],
+)
+def test_nobody_leads_a_service_to_another_file(stage, tmp_path, make, error):
+    (tmp_path / "other").write_text("precious")
+    path = tmp_path / "out"
+    make(path)
+    failed = stage.attempt(
+        "/bin/true", output=Output.DIRECT, log=LogSpec(path=str(path), stderr_path=str(path))
+    )
+
+    assert facts(failed) == ("stdio", str(path), error)
 
 
 def test_the_directory_is_the_services(stage, tmp_path):

@@ -52,6 +52,7 @@ def test_services_of_the_example_write_to_their_files(daemon, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     text = (EXAMPLES / "logs.toml").read_text().replace("8090", str(port))
+    text = text.replace("/tmp/", f"{tmp_path}/")
     daemon.start(text, "--set", f"supervisor.log_dir={tmp_path}/log")
     assert daemon.wait_for("service.ready", service="web")["way"] == "log"
     assert daemon.stop() == 0
@@ -60,6 +61,7 @@ def test_services_of_the_example_write_to_their_files(daemon, tmp_path):
     assert (tmp_path / "log" / "worker.err").read_text() == "err\n"
     assert " web      | Serving HTTP" in (tmp_path / "log" / "web.log").read_text()
     assert (tmp_path / "log" / "chatty.log").read_text().startswith("hello\n")
+    assert (tmp_path / "supervisord-pidfd-own.log").read_text() == "own\n"
 
 
 def test_tasks_of_the_example_run_with_their_commands(daemon):

@@ -164,6 +164,13 @@ def test_an_empty_file_is_a_daemon_without_services(tmp_path):
         ),
         ('log.to = ["stdout"]', "output", Output.CAPTURED),
         ('log.to = ["journal", "syslog"]', "output", Output.CAPTURED),
+        ('log.to = ["auto"]', "output", Output.CAPTURED),
+        ('log = { to = ["direct"], path = "/srv/a" }', "output", Output.DIRECT),
+        (
+            'log = { to = ["direct"], path = "/srv/a", ring = 5 }',
+            "log",
+            LogSpec(path="/srv/a", stderr_path="/srv/a"),
+        ),
         ('log.to = ["null"]', "output", Output.NULL),
         ('log.to = ["inherit"]', "output", Output.INHERIT),
         ('log.to = ["file"]', "output", Output.CAPTURED),
@@ -223,6 +230,12 @@ def test_what_becomes_of_captured_output(spec_of, lines, members):
 
     assert found.log == expected._replace(**members)
     assert found.ready.kind == (ReadyKind.LOG if "ready" in members else ReadyKind.EXECUTED)
+
+
+def test_auto_is_where_the_daemon_says(spec_of):
+    spec = spec_of('log.to = ["auto"]', auto_to=("journal",))
+
+    assert spec.log.to == ("journal",)
 
 
 @pytest.mark.parametrize(
@@ -822,7 +835,8 @@ def test_a_longer_budget_is_enough(tmp_path):
         (f"{WEB}stop.scope = 'cgroup'",
          (3, 14, "later", "stop.scope: 'cgroup' is not available in this version")),
         (f"{WEB}log.to = ['direct']",
-         (3, 10, "later", "log.to: 'direct' is not available in this version")),
+         (3, 10, "missing-key",
+          'log.to: "direct" needs log.path, the file that the service opens')),
         (f"{WEB}log.to = ['file', 'null']",
          (3, 10, "bad-value", "log.to: null with something else")),
         (f"{WEB}log.rotate_every = '1ms'",
