@@ -1,4 +1,4 @@
-"""Compile the three C programs."""
+"""Compile the C programs."""
 
 import os
 import subprocess
@@ -52,3 +52,12 @@ def build(into: str) -> Programs:
     probe = _compile("probe", (*_COMMON, *_NO_LIBC), into)
     launch = _compile("launch", (*_COMMON, *_NO_LIBC), into)
     return Programs(probe, launch, floor)
+
+
+def build_pipes(into: str) -> tuple[str, str]:
+    """Compile who writes as fast as it can, and the least that reads it.
+
+    Raises:
+        CannotBuildError: With the compiler's words.
+    """
+    return _compile("writer", _COMMON, into), _compile("copy", _COMMON, into)

@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from benchmarks import client, control, graph, latency, linux, resources
-from benchmarks.build import CannotBuildError, build
+from benchmarks import client, control, graph, latency, linux, logs, resources
+from benchmarks.build import CannotBuildError, build, build_pipes
 from benchmarks.report import Report
 from benchmarks.session import Place
 from benchmarks.subjects import DEFAULT, SUBJECTS, Options, Subject
@@ -29,6 +29,7 @@ MODES = (
     "client",
     "control",
     "graph",
+    "logs",
     "all",
     "quick",
 )
@@ -56,6 +57,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seconds", type=float, help="how long to idle")
     add("--restarts", type=int, default=10_000, help="length of a crash loop")
     add("--nofile", type=int, default=20_000, help="RLIMIT_NOFILE of scale")
+    add("--megabytes", type=int, help="how much a writer writes in logs")
     add("--python", default=sys.executable, help="interpreter of ours and of the Python floor")
     add("--ours-set", action="append", default=[], metavar="KEY=VALUE", help="--set for ours")
     add("--instances", action="store_true", help="ours: one table with instances = N")
@@ -158,6 +160,9 @@ def _measure(
         if has_ours:
             resources.refusal(place, many, many // 5, report)
     _control(words, place, report)
+    if mode == "logs" or everything:
+        programs = build_pipes(place.directory)
+        logs.measure(place, programs, words.rounds or 9, words.megabytes or 256, report)
     if mode == "leaks" or everything:
         resources.leaks(subjects, place, words.restarts, report)
 
