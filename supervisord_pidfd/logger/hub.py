@@ -50,11 +50,25 @@ class Parts(NamedTuple):
     use_settings: Callable[[dict[str, Any]], None]
 
 
-class _Kept(NamedTuple):
-    """Hold a service's book and the pump that has it."""
+class _Kept:
+    """Hold a service's book, and the pump that has it: what is to be done is done there.
 
-    book: Book
-    pump: Pump
+    `target` is where it will be when all that was submitted is done.
+    """
+
+    def __init__(self, book: Book, pump: Pump) -> None:
+        self.book = book
+        self.pump = self.target = pump
+
+    def submit(self, act: Callable[[Pump], object]) -> None:
+        """Have something done by the thread that has the book by then."""
+        self.pump.submit(partial(self._do, self.pump, act))
+
+    def _do(self, pump: Pump, act: Callable[[Pump], object]) -> None:
+        if self.pump is pump:
+            act(pump)
+        else:  # it has moved meanwhile
+            self.submit(act)
 
 
 class Hub:
@@ -254,7 +268,7 @@ class Hub:
         elif "drop" in message:
             idents = frozenset(message["drop"])
             for kept in self._kept.values():
-                kept.pump.submit(partial(kept.pump.drop, kept.book, idents))
+                kept.submit(partial(_drop, book=kept.book, idents=idents))
         elif "reopen" in message:
             self._reopen(message["reopen"])
         elif "finish" in message:
@@ -278,7 +292,7 @@ class Hub:
             self._service_of[ident] = kept.book.service
             self._open_pipes[kept.book.service] += 1
             again = message.get("again") is True
-            kept.pump.submit(partial(kept.pump.add, kept.book, stream, again=again))
+            kept.submit(partial(_add, book=kept.book, stream=stream, again=again))
         return []
 
     def _use(self, name: str, slot: int, spec: LogSpec) -> None:
@@ -294,24 +308,25 @@ class Hub:
             book = Book(name, slot, self._counters, ring, outward)
             self._kept[name] = _Kept(book, pump)
             pump.submit(partial(self._begin, book, pump, spec))
-        elif kept.pump is pump:
-            pump.submit(partial(self._change, kept.book, pump, spec))
+        elif kept.target is pump:
+            kept.submit(partial(self._change, book=kept.book, spec=spec))
         else:
-            self._kept[name] = _Kept(kept.book, pump)
-            kept.pump.submit(partial(self._move, kept.book, kept.pump, pump, spec))
+            kept.target = pump
+            kept.submit(partial(self._move, kept, pump, spec))
 
     def _begin(self, book: Book, pump: Pump, spec: LogSpec) -> None:
         book.use(spec, self._parts.sinks_of(book.service, spec))
         pump.attach(book)
 
-    def _change(self, book: Book, pump: Pump, spec: LogSpec) -> None:
+    def _change(self, pump: Pump, book: Book, spec: LogSpec) -> None:
         pump.detach(book)
         self._begin(book, pump, spec)
 
-    def _move(self, book: Book, old: Pump, new: Pump, spec: LogSpec) -> None:
-        old.detach(book)
-        book.leave(new.lock)
-        new.submit(partial(self._begin, book, new, spec))
+    def _move(self, kept: _Kept, new: Pump, spec: LogSpec, old: Pump) -> None:
+        old.detach(kept.book)
+        kept.book.leave(new.lock)
+        new.submit(partial(self._begin, kept.book, new, spec))
+        kept.pump = new
 
     def _reopen(self, request: int) -> None:
         """Have all files reopened, and answer when the last pump has done it."""
@@ -341,19 +356,14 @@ class Hub:
                 del self._open_pipes[name]
                 self._parts.rings.forget(name)
                 if kept is not None:
-                    kept.pump.submit(partial(self._close, kept))
-
-    @staticmethod
-    def _close(kept: _Kept) -> None:
-        kept.pump.detach(kept.book)
-        kept.book.close()
+                    kept.submit(partial(_close, book=kept.book))
 
     # -- the end ----------------------------------------------------------------------------------
 
     def _end(self) -> None:
         """Have the pumps finish; what a sink still does not take is lost, and counted."""
         for kept in self._kept.values():
-            kept.pump.submit(partial(self._close, kept))
+            kept.submit(partial(_close, book=kept.book))
         for pump in self._pumps.values():
             pump.stop()
         for pump in self._pumps.values():
@@ -362,3 +372,16 @@ class Hub:
             pump.join(max(0.1, min(2.0, self._finish_by - self._parts.clock.now())))
         self._clients.close()
         self._send()
+
+
+def _add(pump: Pump, book: Book, stream: Stream, *, again: bool) -> None:
+    pump.add(book, stream, again=again)
+
+
+def _drop(pump: Pump, book: Book, idents: frozenset[int]) -> None:
+    pump.drop(book, idents)
+
+
+def _close(pump: Pump, book: Book) -> None:
+    pump.detach(book)
+    book.close()

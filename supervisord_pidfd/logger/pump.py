@@ -75,6 +75,11 @@ class Pump:
             self._thread.join(timeout)
         return self._thread is None or not self._thread.is_alive()
 
+    def close(self) -> None:
+        """Close the descriptors of a pump that has ended."""
+        self._epoll.close()
+        os.close(self._wake)
+
     def _stop(self) -> None:
         self._running = False
 

@@ -1,5 +1,7 @@
 """The logger as a process: what services write is in their files, whole, whatever happens."""
 
+import itertools
+import json
 import os
 import threading
 
@@ -121,3 +123,140 @@ def test_what_is_in_a_pipe_outlives_the_logger(logging, path):
     assert whole == sorted(set(whole))  # nothing twice, nothing out of order
     assert writer.sent - 12 * len(whole) <= kills * ((64 << 10) + 12)
     assert sum(line.startswith(b"-- interrupted") for line in lines) == kills
+
+
+def feed(logging, fd, data):
+    """Write from a thread, while the core has its turns."""
+    writer = threading.Thread(target=write_all, args=(fd, data))
+    writer.start()
+    logging.until(lambda: not writer.is_alive())
+    writer.join()
+
+
+def test_segments_together_are_what_was_written(logging, path):
+    logging.start()
+    logging.use("it", path, rotate_size=300_000, rotate_keep=100)
+    outlet = logging.open("it", streams=("stdout",))
+    data = b"".join(b"%d %s\n" % (n, b"x" * (n % 300)) for n in range(40_000))
+    feed(logging, outlet.ends[0], data)
+    outlet.let_go()
+    logging.drained()
+    count = len(os.listdir(os.path.dirname(path)))
+    segments = [read(f"{path}.{n}") for n in range(count - 1, 0, -1)] + [read(path)]
+
+    assert b"".join(segments) == data
+    assert all(segment.endswith(b"\n") and len(segment) <= 300_000 for segment in segments)
+    assert count == len(logging.told("log.rotated")) + 1
+    assert count > 15
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"x" * (32 << 20),
+        b"\n" * 1_000_000,
+        bytes(range(256)) * 40_000,
+        b"\x1b[2J\xff\xfe\x00" * 100_000 + b"\n",
+    ],
+    ids=["no newline", "empty lines", "all bytes", "escapes and no UTF-8"],
+)
+def test_hostile_output_is_written_as_it_is(logging, path, data):
+    logging.start()
+    logging.use("it", path, rotate_size=0)
+    outlet = logging.open("it", streams=("stdout",))
+    feed(logging, outlet.ends[0], data)
+    outlet.let_go()
+    logging.drained()
+
+    assert read(path) == data
+
+
+@pytest.mark.parametrize("form", [LogFormat.TEXT, LogFormat.JSON])
+def test_hostile_output_is_harmless_in_structured_forms(logging, path, form):
+    hostile = b"\x1b[2J\xff\x00\xe2\x80\xa8 0-- forged\r" + b"y" * 100_000 + b"\n" * 1000
+    logging.start()
+    logging.use("it", path, format=form, rotate_size=0, max_line=4096)
+    outlet = logging.open("it", streams=("stdout",))
+    feed(logging, outlet.ends[0], hostile * 20)
+    outlet.let_go()
+    logging.drained()
+    written = read(path)
+    lines = written.decode().split("\n")[:-1]
+
+    assert not set(written) & ({*range(32), 0x7F} - {0x0A})
+    assert max(map(len, lines)) < 5 * 4096
+    if form is LogFormat.JSON:
+        found = [json.loads(line) for line in lines]
+        assert [one["seq"] for one in found] == list(range(1, len(found) + 1))
+    else:
+        assert all(line[12:23] == " it       |" for line in lines)
+
+
+def test_what_outlives_its_service_is_read_for_as_long_as_it_writes(logging, path):
+    logging.start()
+    logging.use("it", path)
+    first = logging.open("it", run=1, streams=("stdout",))
+    logging.taps.over(first.key)
+    second = logging.open("it", run=2, streams=("stdout",))
+    write_all(second.ends[0], b"second\n")
+    write_all(first.ends[0], b"first, still\n")
+    second.let_go()
+    first.let_go()
+    logging.drained()
+
+    assert sorted(read(path).splitlines()) == [b"first, still", b"second"]
+
+
+def test_a_flood_does_not_keep_others_waiting(logging, path, tmp_path):
+    quiet = str(tmp_path / "quiet.log")
+    logging.start()
+    logging.use("flood", path, rotate_size=0)
+    logging.use("quiet", quiet)
+    flood = logging.open("flood", streams=("stdout",))
+    other = logging.open("quiet", streams=("stdout",))
+    writer = Numbering(flood.ends[0])
+    logging.until(lambda: os.path.exists(path))
+    for number in range(1, 21):
+        write_all(other.ends[0], b"here\n")
+        logging.until(
+            lambda n=number: os.path.exists(quiet) and os.path.getsize(quiet) == 5 * n, timeout=5
+        )
+    writer.stop(logging)
+    flood.let_go()
+    other.let_go()
+    logging.drained()
+
+
+def test_changed_specs_take_effect_while_the_service_runs(logging, path, tmp_path):
+    other = str(tmp_path / "other" / "it.log")
+    logging.start()
+    logging.use("it", path)
+    outlet = logging.open("it", streams=("stdout",))
+    logging.use("it", other, format=LogFormat.JSON)
+    numbers = itertools.count()
+
+    def moved():
+        write_all(outlet.ends[0], b"%d\n" % next(numbers))
+        return os.path.exists(other)
+
+    logging.until(moved)
+    outlet.let_go()
+    logging.drained()
+    before = read(path).split() if os.path.exists(path) else []
+    after = [json.loads(line)["msg"].encode() for line in read(other).splitlines()]
+
+    assert before + after == [b"%d" % n for n in range(next(numbers))]
+
+
+def test_a_removed_service_is_read_to_its_end(logging, path):
+    logging.start()
+    logging.use("it", path)
+    outlet = logging.open("it", streams=("stdout",))
+    logging.taps.forget("it")
+    logging.turns()
+    write_all(outlet.ends[0], b"the last word\n")
+    outlet.let_go()
+    logging.drained()
+    logging.until(lambda: logging.taps.slot("it") is None)
+
+    assert read(path) == b"the last word\n"
