@@ -104,7 +104,7 @@ def test_hooks_write_where_their_service_does(daemon, logs):
 
 
 def test_services_go_on_when_the_logger_is_killed_again_and_again(daemon, logs):
-    kills = 10
+    kills = 20
     quiet = f"[service.quiet]\n{sh('exec sleep 1000')}"
     config = f"{quiet}[service.it]\n{CAPTURED}log.rotate_size = 0\n{python(WRITER)}"
     daemon.start(config, *into(logs))
@@ -178,6 +178,39 @@ def _last(daemon):
     client = Path(command).with_name("pidfdctl")
     words = [client, "-s", daemon.socket, "logs", "it", "-n", "3", "--raw"]
     return subprocess.run(words, capture_output=True, check=True).stdout
+
+
+def test_a_file_is_rotated_between_two_lines_and_nothing_is_lost(daemon, logs):
+    count = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); echo $i; done; exec sleep 1000"
+    rotate = "log.rotate_size = '16KB'\nlog.rotate_keep = 100\n"
+    daemon.start(f"[service.it]\n{CAPTURED}{rotate}{sh(count)}", *into(logs))
+    until(has(logs / "it.log", b"\n20000\n"))
+    assert daemon.wait_for("log.rotated")["path"] == f"{logs}/it.log"
+    assert daemon.stop() == 0
+    older = sorted(logs.glob("it.log.*"), key=lambda path: -int(path.suffix[1:]))
+    parts = [path.read_bytes() for path in [*older, logs / "it.log"]]
+
+    assert b"".join(parts) == b"".join(b"%d\n" % n for n in range(1, 20001))
+    assert len(parts) > 5
+    assert all(part.endswith(b"\n") and len(part) <= 16_000 for part in parts)
+
+
+def test_a_service_writes_to_its_file_itself_while_there_is_no_logger(daemon, logs):
+    logs.mkdir()
+    config = (
+        f'[service.it]\nlog = {{ to = ["direct"], path = "{logs}/own" }}\n'
+        f"{sh('echo begun; exec sleep 1000')}"
+    )
+    daemon.start(config, *into(logs))
+    until(has(logs / "own", b"begun\n"))
+    first = daemon.wait_for("service.ready", service="it")
+    kill(daemon.wait_for("service.spawned", service=":logger")["pid"])
+    kill(first["pid"])
+    daemon.wait_for("service.ready", service="it", run=2)
+    until(has(logs / "own", b"begun\nbegun\n"))
+    assert daemon.stop() == 0
+
+    assert not (logs / "it.log").exists()
 
 
 def test_files_are_reopened_when_somebody_has_renamed_them(daemon, logs):
