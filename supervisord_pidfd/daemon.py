@@ -39,7 +39,7 @@ from supervisord_pidfd.core.notices import (
     Told,
 )
 from supervisord_pidfd.core.reload import PlanItem, ReloadPlan
-from supervisord_pidfd.core.spec import SupervisorSpec
+from supervisord_pidfd.core.spec import SupervisorSpec, dump
 from supervisord_pidfd.errors import StartupError
 from supervisord_pidfd.garbage import Garbage
 from supervisord_pidfd.hands import Hands
@@ -259,8 +259,14 @@ class Daemon:
         """Take over what may change while the daemon runs."""
         if not self._options.single:
             self._publisher.level = Level[spec.log_level.upper()]
+        self._settle_log(spec)
         self._rewrite = dict(spec.signals)
         self._inbox.listen(frozenset(self._rewrite) - {signal.SIGKILL, signal.SIGSTOP})
+
+    def _settle_log(self, spec: SupervisorSpec) -> None:
+        """Tell the logger where our own events go."""
+        if self._taps is not None:
+            self._taps.use_settings({"own": dump(spec.own_log)})
 
     # -- start ------------------------------------------------------------------------------------
 
@@ -286,6 +292,7 @@ class Daemon:
             vfork_works(),
         )
         self._make_taps()
+        self._settle_log(spec)
         hands = Hands(self._loop, self._reaper, self._orphans, base, self._taps)
         asker = Asker(self._loop)
         outside = self._outside()._replace(companions_of=self._attendance(hands, asker).of)

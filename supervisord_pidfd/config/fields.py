@@ -380,6 +380,17 @@ def check_outputs(value: object) -> tuple[str, ...]:
     return chosen or ("null",)
 
 
+def check_own_outputs(value: object) -> tuple[str, ...]:
+    """Accept a list of sinks for the daemon's own events, or `null` alone."""
+    if not isinstance(value, list):
+        raise refuse("bad-type", f"not a list: {quoted(value)}", f'write ["{value}"]')
+    sink = one_of(*SINKS, "null", not_yet=("auto",))
+    chosen = tuple(dict.fromkeys(sink(name) for name in value))
+    if "null" in chosen and len(chosen) > 1:
+        raise refuse("bad-value", "null with something else", 'write ["null"] alone')
+    return chosen or ("null",)
+
+
 SINKS = ("file", "stdout", "journal", "syslog")
 ALONE = ("auto", "inherit", "direct", "null")
 """Where the logger writes; what stands for one of these, and what it has nothing to do with."""
@@ -453,6 +464,10 @@ Regex = Annotated[str, Kind(check_regex, {"type": "string", "format": "regex"})]
 AutoFlag = Annotated[bool | None, Kind(check_auto_flag, {"enum": ["auto", True, False]})]
 Socket = Annotated[str, Kind(check_socket, {"type": "string", "minLength": 1})]
 WebPath = Annotated[str, Kind(check_web_path, {"type": "string", "pattern": "^/"})]
+OwnOutputs = Annotated[
+    tuple[str, ...],
+    Kind(check_own_outputs, {"type": "array", "items": {"enum": [*SINKS, "null"]}}),
+]
 Outputs = Annotated[
     tuple[str, ...],
     Kind(check_outputs, {"type": "array", "items": {"enum": [*SINKS, *ALONE]}}),

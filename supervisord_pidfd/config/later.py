@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 _KEYS = """
     supervisor.survivors
-    supervisor.log.to supervisor.log.path supervisor.log.stderr_path supervisor.log.rotate_size
-    supervisor.log.rotate_keep supervisor.log.rotate_every supervisor.log.compress
+    supervisor.log.stderr_path
     metrics.canary
     web.listen web.control web.token_file web.allowed_hosts web.rpc web.rpc_listen
     service.*.sockets

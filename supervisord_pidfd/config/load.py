@@ -12,7 +12,7 @@ from supervisord_pidfd.config.positions import Places
 from supervisord_pidfd.config.problems import has_errors, in_order
 from supervisord_pidfd.config.reading import MAX_FILES, Reader, override
 from supervisord_pidfd.config.resolve import Resolver
-from supervisord_pidfd.config.settings import supervisor_spec
+from supervisord_pidfd.config.settings import directories, supervisor_spec
 from supervisord_pidfd.config.sources import START, Place, Report, Source
 from supervisord_pidfd.config.tree import Table, Tree
 from supervisord_pidfd.config.units import quoted
@@ -37,7 +37,8 @@ def load(request: "Request") -> dict[str, Any]:
         sections = checked.sections()
         services = checked.services()
         edges = Edges(tree, report, checked.names(), services, checked.groups())
-        supervisor = supervisor_spec(sections, tree)._replace(
+        log_dir = directories(sections, tree, request).get("log.dir")
+        supervisor = supervisor_spec(sections, tree, log_dir)._replace(
             groups=edges.group_specs, written=settings_written_of(tree)
         )
         count = sum(len(service.instances or ("",)) for service in services.values())

@@ -7,7 +7,7 @@ from supervisord_pidfd.config import host, paths
 from supervisord_pidfd.config.parts import given
 from supervisord_pidfd.config.sources import Report
 from supervisord_pidfd.config.tree import Tree
-from supervisord_pidfd.core.spec import Identity, MetricsSpec, SupervisorSpec
+from supervisord_pidfd.core.spec import Identity, LogFormat, LogSpec, MetricsSpec, SupervisorSpec
 
 if TYPE_CHECKING:
     from supervisord_pidfd.config import tables
@@ -17,6 +17,7 @@ GATEWAY_USER = "supervisord-pidfd"
 GATEWAY_UID = 65532
 NOBODY = 65534
 """Never the gateway: this is also how every client of another user namespace looks."""
+OWN_LOG = "supervisord.log"
 SHUTDOWN_TIMEOUT = 80.0
 SHUTDOWN_TIMEOUT_PID1 = 8.0
 
@@ -29,16 +30,16 @@ class Sections(NamedTuple):
     web: "tables.Web | None" = None
 
 
-def supervisor_spec(sections: Sections, tree: Tree) -> SupervisorSpec:
+def supervisor_spec(sections: Sections, tree: Tree, log_dir: str | None = None) -> SupervisorSpec:
     """Build the settings of the daemon and of its gateway."""
     daemon, metrics, web = sections
     return SupervisorSpec(
         metrics=MetricsSpec(**_gateway(metrics, tree), **given(user=web and web.user)),
-        **_daemon(daemon, tree),
+        **_daemon(daemon, tree, log_dir),
     )
 
 
-def _daemon(table: "tables.Supervisor | None", tree: Tree) -> dict[str, Any]:
+def _daemon(table: "tables.Supervisor | None", tree: Tree, log_dir: str | None) -> dict[str, Any]:
     if table is None:
         return {}
     runtime_dir, socket = table.runtime_dir, table.socket
@@ -58,7 +59,30 @@ def _daemon(table: "tables.Supervisor | None", tree: Tree) -> dict[str, Any]:
         start_concurrency=table.start_concurrency,
         log_level=table.log and table.log.level,
         log_format=table.log and table.log.format,
+        own_log=_own_log(table.log, tree, log_dir),
         signals=tuple(sorted((table.signals or {}).items())),
+    )
+
+
+def _own_log(table: "tables.DaemonLog | None", tree: Tree, log_dir: str | None) -> LogSpec | None:
+    """Return where the daemon's own events go; None as by default."""
+    if table is None:
+        return None
+    path = table.path and tree.absolute(table.path, ("supervisor", "log", "path"))
+    every = table.rotate_every
+    to = ("stdout",) if table.to is None else table.to
+    return LogSpec(
+        to=to,
+        path=(path or os.path.join(log_dir or "/", OWN_LOG)) if "file" in to else "",
+        format=LogFormat.TEXT if table.format == "text" else None,
+        **given(
+            rotate_size=table.rotate_size,
+            rotate_keep=table.rotate_keep,
+            rotate_total=table.rotate_total,
+            rotate_every=every if isinstance(every, float) else None,
+            rotate_at=every if isinstance(every, str) else None,
+            compress=table.compress,
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from supervisord_pidfd.config.fields import (
     Listen,
     LongDuration,
     Outputs,
+    OwnOutputs,
     Regex,
     Rewrite,
     RotateEvery,
@@ -214,6 +215,13 @@ class DaemonLog(Table):
     format: (
         Annotated[str, fields.choice("auto", "text", "json", not_yet=later.LOG_FORMATS)] | None
     ) = key("auto: text on a terminal, else json")
+    to: OwnOutputs | None = key("any of file, stdout, journal, syslog; or null")
+    path: Words | None = key("the file")
+    rotate_size: Size | None = key("a file that has grown to this is rotated; 0 is never")
+    rotate_keep: Annotated[int, fields.whole(0, 10_000)] | None = key("rotated files kept")
+    rotate_total: Size | None = key("size of all files together; 0 is no limit")
+    rotate_every: RotateEvery | None = key("rotate also when so much time has passed")
+    compress: Flag | None = key("compress rotated files (gzip)")
 
 
 class Supervisor(Table):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from supervisord_pidfd.core.reload import KeyChange, Line, PlanItem, lines_of
-from supervisord_pidfd.core.spec import MetricsSpec, SupervisorSpec
+from supervisord_pidfd.core.spec import LogSpec, MetricsSpec, SupervisorSpec
 
 DAEMON = ":supervisor"
 """What stands for the daemon itself in a plan; no service can have this name."""
@@ -20,6 +20,7 @@ _KEYS = {
     "log_level": "supervisor.log.level",
     "log_format": "supervisor.log.format",
 }
+_LOG_KEYS = {"rotate_at": "rotate_every"}
 _METRICS_KEYS = {"user": "web.user"}
 _NOT_SHOWN = frozenset({"identity", "written", "origin"})
 """Members that follow from others or from the host."""
@@ -66,8 +67,11 @@ Member = tuple[str, Any, Any]
 
 def _supervisor(old: SupervisorSpec, new: SupervisorSpec) -> Iterator[Member]:
     for name, before, after in zip(SupervisorSpec._fields, old, new, strict=True):
-        if before != after and name not in _NOT_SHOWN | {"groups", "metrics"}:
+        if before != after and name not in _NOT_SHOWN | {"groups", "metrics", "own_log"}:
             yield _key(name), before, after
+    for name, was, now in zip(LogSpec._fields, old.own_log, new.own_log, strict=True):
+        if was != now and name != "format":  # that is `log_format`, too
+            yield f"supervisor.log.{_LOG_KEYS.get(name, name)}", was, now
 
 
 def _metrics(old: MetricsSpec, new: MetricsSpec) -> Iterator[Member]:

@@ -466,7 +466,8 @@ class MetricsSpec(NamedTuple):
 class SupervisorSpec(NamedTuple):
     """Hold the daemon's own settings; None means "the default of this place" (PID 1, uid).
 
-    `socket` is a path, or "none" for no control socket. `written` is as in `ServiceSpec`.
+    `socket` is a path, or "none" for no control socket. `own_log` is where the daemon's own events
+    go. `written` is as in `ServiceSpec`.
     """
 
     socket: str | None = None
@@ -484,6 +485,7 @@ class SupervisorSpec(NamedTuple):
     signals: tuple[tuple[int, int], ...] = ()
     log_level: str = "info"
     log_format: str = "auto"
+    own_log: LogSpec = LogSpec(to=("stdout",))
     metrics: MetricsSpec = MetricsSpec()
     written: str = ""
 

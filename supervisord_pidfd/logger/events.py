@@ -225,7 +225,11 @@ class Lost:
                 f"-- {self.lines} lines ({self.size_bytes} bytes) dropped: write_error, {span} --"
             )
             return text.encode() + b"\n"
-        event = {
+        return json_of(self.event()).encode() + b"\n"
+
+    def event(self) -> Event:
+        """Make the event that tells of them."""
+        return {
             "ts": self._last,
             "level": "warning",
             "event": "log.dropped",
@@ -236,4 +240,3 @@ class Lost:
             "from": self._first,
             "to": self._last,
         }
-        return json_of(event).encode() + b"\n"

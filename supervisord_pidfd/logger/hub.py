@@ -40,7 +40,8 @@ class Parts(NamedTuple):
     """Hold what the hub connects.
 
     `sinks_of` makes the sinks of a service, for each stream, in the thread that will write to
-    them; `directories_of` names the directories of its files; `use_settings` takes the settings.
+    them; `directories_of` names the directories of its files; `use_settings` takes the settings;
+    `reopen_own` has the file of the daemon's own events reopened, and counts it.
     """
 
     clock: Clock
@@ -48,6 +49,7 @@ class Parts(NamedTuple):
     sinks_of: Callable[[str, LogSpec], Sinks]
     directories_of: Callable[[LogSpec], tuple[str, ...]]
     use_settings: Callable[[dict[str, Any]], None]
+    reopen_own: Callable[[], int]
 
 
 class _Kept:
@@ -331,7 +333,7 @@ class Hub:
     def _reopen(self, request: int) -> None:
         """Have all files reopened, and answer when the last pump has done it."""
         pumps = {kept.pump for kept in self._kept.values()}
-        files: list[int] = []
+        files = [self._parts.reopen_own()]
         waiting = len(pumps)
 
         def one(pump: Pump) -> None:
@@ -344,7 +346,7 @@ class Hub:
         for pump in pumps:
             pump.submit(partial(one, pump))
         if not pumps:
-            self.say({"reopened": 0, "for": request})
+            self.say({"reopened": sum(files), "for": request})
 
     def _forget_the_gone(self) -> None:
         """Close the books of removed services when the last of their pipes has ended."""

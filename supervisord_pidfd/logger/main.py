@@ -22,6 +22,7 @@ from supervisord_pidfd.errors import StartupError
 from supervisord_pidfd.logger.events import Format, Lost, log_record, make_log
 from supervisord_pidfd.logger.hub import VERSION_DIFFERS, Hub, Parts
 from supervisord_pidfd.logger.making import Making, directories_of
+from supervisord_pidfd.logger.own import SETTLE_S, Own
 from supervisord_pidfd.logger.ring import TOTAL_BYTES, Rings
 from supervisord_pidfd.logger.stdout import ATOMIC_BYTES, Outlet
 
@@ -160,8 +161,9 @@ class Records:
 class Events:
     """Carry the daemon's own events from its pipe to standard output. Borrows the descriptor."""
 
-    def __init__(self, fd: int, form: Format, outlet: Outlet, *, colour: bool) -> None:
+    def __init__(self, fd: int, form: Format, outlet: Outlet, own: Own, *, colour: bool) -> None:
         self._fd = fd
+        self._own = own
         self._stdout = Stdout(fd, form, outlet)
         self._log = make_log(self._stdout.add, form, colour=colour)
         self._records = Records()
@@ -179,8 +181,11 @@ class Events:
             if lines.pop(0) != OPENING:
                 raise StartupError(VERSION_DIFFERS)
             self._opened = True
+        self._own.settle()
         for line in lines:
-            log_record(self._log, line, _now)
+            if self._own.wants_stdout:
+                log_record(self._log, line, _now)
+            self._own.take(line)
         if not data:
             self._stdout.finish()
             return False
@@ -188,8 +193,9 @@ class Events:
         return True
 
 
-def pump(events: Events) -> int:
+def pump(events: Events, own: Own) -> int:
     """Carry events until end of file; return the exit code."""
+    own.settled.wait(SETTLE_S)
     try:
         while events.read():
             pass
@@ -213,14 +219,15 @@ def choose(word: str) -> tuple[Format, bool]:
     return form, terminal and not os.environ.get("NO_COLOR")
 
 
-def _hub(channel: socket.socket, outlet: Outlet) -> Hub:
+def _hub(channel: socket.socket, making: Making, own: Own) -> Hub:
     """Connect the parts of the logger."""
-    making, rings = Making(outlet), Rings()
+    rings = Rings()
 
     def use_settings(settings: dict[str, Any]) -> None:
         rings.use_total(settings.get("ring_total") or TOTAL_BYTES)
+        own.use(settings.get("own") or {})
 
-    parts = Parts(SystemClock(), rings, making.sinks_of, directories_of, use_settings)
+    parts = Parts(SystemClock(), rings, making.sinks_of, directories_of, use_settings, own.reopen)
     hub = Hub(channel, parts)
     making.say = hub.say
     return hub
@@ -238,12 +245,15 @@ def main(argv: list[str] | None = None) -> int:
     os.set_blocking(options.fd, True)
     form, colour = choose(options.format)
     outlet = Outlet()
-    events = Events(options.fd, form, outlet, colour=colour)
+    making = Making(outlet)
+    own = Own(making.journal, making.syslog)
+    events = Events(options.fd, form, outlet, own, colour=colour)
     if options.channel is None:
-        return pump(events)
-    thread = Thread(target=pump, args=(events,), daemon=True)
+        own.settled.set()
+        return pump(events, own)
+    thread = Thread(target=pump, args=(events, own), daemon=True)
     try:
-        hub = _hub(socket.socket(fileno=options.channel), outlet)
+        hub = _hub(socket.socket(fileno=options.channel), making, own)
         _carry(events, options.fd, thread, hub)
         hub.run()
     except StartupError as error:
@@ -252,7 +262,7 @@ def main(argv: list[str] | None = None) -> int:
     if thread.ident is not None:
         thread.join(LINGER_S)
     else:
-        pump(events)
+        pump(events, own)
     return 0
 
 

@@ -153,3 +153,30 @@ def test_restarts_and_commands_do_not_wait_for_a_standard_output_that_nobody_rea
             assert time.monotonic() - began < 2
         assert service("flood")["run"] == 1
     daemon.kill()
+
+
+def test_the_daemons_own_events_go_where_it_is_told_and_elsewhere_after_a_reload(daemon, tmp_path):
+    log_dir = ("--set", f"supervisor.log_dir={tmp_path / 'log'}")
+    service = f"[service.web]\n{sh('exec sleep 1000')}"
+    daemon.start(f'supervisor.log.to = ["file", "stdout"]\n{service}', *log_dir)
+    daemon.wait_for("service.ready", "web")
+    daemon.reload(f'supervisor.log.to = ["stdout"]\n{service}')
+    assert daemon.stop() == 0
+    written = [
+        json.loads(line) for line in (tmp_path / "log/supervisord.log").read_text().splitlines()
+    ]
+
+    assert written == [one for one in daemon.events if one["seq"] <= written[-1]["seq"]]
+    assert written[0]["seq"] == daemon.events[0]["seq"]
+    assert "daemon.stopped" not in {one["event"] for one in written}
+
+
+def test_the_end_is_in_the_file_of_the_daemons_own_events(daemon, tmp_path):
+    log = tmp_path / "log" / "own.log"
+    own = f'supervisor.log = {{ to = ["file"], path = "{log}", format = "text" }}\n'
+    daemon.start(f"{own}[service.web]\n{sh('exec sleep 1000')}")
+    until(lambda: log.exists() and " -- service.ready web " in log.read_text())
+    assert daemon.stop() == 0
+
+    assert daemon.events == []
+    assert " -- daemon.stopped exit_code=0 " in log.read_text().splitlines()[-1]

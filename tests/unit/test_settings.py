@@ -4,7 +4,7 @@ import json
 
 from supervisord_pidfd.core.reload import KeyChange, digest_of
 from supervisord_pidfd.core.settings import DAEMON, place_of_key, settings_item, waiting_keys
-from supervisord_pidfd.core.spec import GroupSpec, Identity, MetricsSpec, SupervisorSpec
+from supervisord_pidfd.core.spec import GroupSpec, Identity, LogSpec, MetricsSpec, SupervisorSpec
 
 PLAIN = SupervisorSpec()
 
@@ -27,6 +27,16 @@ def test_each_changed_key_is_named_with_both_values():
         "supervisor.log.level": ('"info"', '"debug"'),
         "supervisor.read_users": ("[]", "[7]"),
         "supervisor.socket": (None, '"/x"'),
+    }
+
+
+def test_where_the_daemons_own_events_go_is_named_key_by_key():
+    new = PLAIN._replace(own_log=LogSpec(("file",), path="/l/own", rotate_at="daily"))
+
+    assert keys(PLAIN, new) == {
+        "supervisor.log.to": ('["stdout"]', '["file"]'),
+        "supervisor.log.path": ('""', '"/l/own"'),
+        "supervisor.log.rotate_every": ('""', '"daily"'),
     }
 
 
