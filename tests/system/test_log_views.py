@@ -90,12 +90,13 @@ def test_explain_and_status_show_the_last_lines(two):
 
 def test_a_follower_sees_what_comes_in_the_run_after_next(two):
     with subprocess.Popen(
-        [ctl.COMMAND, "-s", str(two.socket), "logs", "-f", "-n", "0", "web"],
+        [ctl.COMMAND, "-s", str(two.socket), "logs", "-f", "-n", "1", "web"],
         env=ctl.environment(),
         stdout=subprocess.PIPE,
         text=True,
     ) as follower:
         assert follower.stdout is not None
+        assert follower.stdout.readline().endswith(" 2\n")  # it is there, and follows
         for run in (3, 4):
             kill(two.wait_for("service.spawned", "web", run=run - 1)["pid"])
             two.wait_for("service.ready", "web", run=run)
