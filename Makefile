@@ -105,8 +105,9 @@ bench: $(DEV)               ## restart latency and scale, beside floors and peer
 	PYTHON=$(PY) benchmarks/setup.sh
 	$(PY) -m benchmarks.run $(or $(BENCH),all)
 
-soak: $(DEV)                ## thousands of restarts: does anything leak?
+soak: $(DEV)                ## thousands of restarts, a hundred dead loggers: does anything leak, is anything lost?
 	$(PY) -m benchmarks.run leaks
+	LOGGER_KILLS=100 ENDLESS_MIB=1024 $(PYTEST) tests/integration/test_logger_pumps.py -k "outlives_the_logger or newline"
 
 fmt: $(DEV)                 ## format, and fix what can be fixed
 	$(BIN)/ruff check --fix --exit-zero --quiet

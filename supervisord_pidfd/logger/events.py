@@ -68,16 +68,16 @@ def _value(value: object) -> str:
     return '"' + escape(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
-def _local(ts: object) -> str:
-    """Give the local time of day of an RFC 3339 moment, with milliseconds."""
+def _local(ts: object, *, dated: bool = False) -> str:
+    """Give the local time of day of an RFC 3339 moment, with milliseconds; its date if wanted."""
     try:
         moment = datetime.fromisoformat(cast("str", ts)).astimezone()
     except (TypeError, ValueError, OverflowError):
         return "--:--:--.---"
-    return moment.isoformat(timespec="milliseconds")[11:23]
+    return moment.isoformat(" ", timespec="milliseconds")[0 if dated else 11 : 23]
 
 
-def text_of(event: Event, *, colour: bool = False) -> str:
+def text_of(event: Event, *, colour: bool = False, dated: bool = False) -> str:
     """Write an event as one line for people, without the end of line.
 
     Null members are left out, and so is a flag that is false.
@@ -86,7 +86,7 @@ def text_of(event: Event, *, colour: bool = False) -> str:
     shown = escape(name)
     if colour and (on := _COLOURS.get(str(event.get("level")))):
         shown = f"{on}{shown}{_PLAIN}"
-    words = [_local(event.get("ts")), "--", shown]
+    words = [_local(event.get("ts"), dated=dated), "--", shown]
     service = event.get("service")
     hidden = _NEVER_IN_TEXT | _NOT_IN_TEXT_OF.get(name, frozenset())
     if "run" in event:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from supervisord_pidfd.clock import SystemClock
-from supervisord_pidfd.core.spec import LogFormat
 from supervisord_pidfd.logger import places, rotation
+from supervisord_pidfd.logger.render import Form
 from supervisord_pidfd.logger.rotation import Rotation, period_of
 from supervisord_pidfd.logger.sinks import SinkError
 
@@ -59,7 +59,7 @@ class FileSink:
     def __init__(  # noqa: PLR0913 - the last four have defaults
         self,
         path: str,
-        form: LogFormat,
+        form: Form,
         limits: Rotation,
         *,
         device: int | None = None,

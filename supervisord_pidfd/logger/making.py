@@ -11,6 +11,7 @@ from supervisord_pidfd.logger.files import FileSink
 from supervisord_pidfd.logger.hub import Sinks
 from supervisord_pidfd.logger.journal import JournalSink
 from supervisord_pidfd.logger.packing import Packer
+from supervisord_pidfd.logger.render import Form, Inward
 from supervisord_pidfd.logger.rotation import Rotation
 from supervisord_pidfd.logger.sinks import Sink
 from supervisord_pidfd.logger.stdout import PATH as OUTLET
@@ -63,7 +64,9 @@ class Making:
         def tell(event: str, fields: dict[str, str]) -> None:
             self.say({"tell": event, "service": service, **fields})
 
-        form = spec.format or LogFormat.RAW
+        form: Form = spec.format or LogFormat.RAW
+        if form is LogFormat.TEXT:  # it is read on other days too
+            form = Inward.DATED
         packer = self._packers.setdefault(os.path.dirname(path), Packer())
         pack = packer.ask if spec.compress else None
         # 0: on some file system, which one will be known when the file is opened.

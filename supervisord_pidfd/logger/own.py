@@ -7,6 +7,7 @@ A disk that hangs holds up the events and nobody else.
 
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from supervisord_pidfd.clock import SystemClock, rfc3339
@@ -118,7 +119,8 @@ class Own:
         self._ways = tuple(ways)
 
     def _to_file(self, spec: LogSpec) -> Callable[[Event], bool]:
-        render = events.text_of if spec.format is LogFormat.TEXT else events.json_of
+        dated = partial(events.text_of, dated=True)  # it is read on other days too
+        render = dated if spec.format is LogFormat.TEXT else events.json_of
         pack = self._packer.ask if spec.compress else None
         sink = self._file = FileSink(spec.path, LogFormat.RAW, Rotation.of(spec), pack=pack)
 

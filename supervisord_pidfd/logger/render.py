@@ -76,6 +76,20 @@ def clock_of(wall: float) -> str:
     return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}"
 
 
+def date_of(wall: float) -> str:
+    """Give the local date and time of day, with milliseconds."""
+    return f"{_day(int(wall) // 60)} {clock_of(wall)}"
+
+
+def _day(minute: int) -> str:
+    """Give the date of a minute: no day begins within one."""
+    said = _said_days.get(minute)
+    if said is None:
+        _said_days.clear()
+        said = _said_days[minute] = time.strftime("%Y-%m-%d", time.localtime(minute * 60))
+    return said
+
+
 def _second(second: int) -> str:
     said = _said.get(second)
     if said is None:
@@ -84,15 +98,27 @@ def _second(second: int) -> str:
     return said
 
 
+_said_days: dict[int, str] = {}
 _said: dict[int, str] = {}  # the latest one; a lost race of two threads costs a strftime
 
 
 def text_of(batch: Batch) -> bytes:
     r"""Put time and name before each line; a line that goes on in the next ends in `\`."""
+    return _prefixed(batch, _body(batch), clock_of(batch.wall))
+
+
+def dated_of(batch: Batch) -> bytes:
+    r"""Put date, time and name before each line; the rest is as in text."""
+    return _prefixed(batch, _body(batch), date_of(batch.wall))
+
+
+def _body(batch: Batch) -> bytes:
     body = escape(batch.data)
-    if batch.partial:
-        body = body[:-1] + b"\\\n"
-    prefix = f"{clock_of(batch.wall)} {batch.service:<{NAME_WIDTH}}".encode() + BARS[batch.stream]
+    return body[:-1] + b"\\\n" if batch.partial else body
+
+
+def _prefixed(batch: Batch, body: bytes, moment: str) -> bytes:
+    prefix = f"{moment} {batch.service:<{NAME_WIDTH}}".encode() + BARS[batch.stream]
     return prefix + body.replace(b"\n", b"\n" + prefix)[: -len(prefix)]
 
 
@@ -224,9 +250,13 @@ def _skip(text: str, at: int) -> int:
 
 
 class Inward(enum.StrEnum):
-    """Name the shape of lines for sinks that make messages of them: `RUN LINE`, never shown."""
+    """Name the shapes that no configuration names.
+
+    `RUN LINE` for sinks that make messages of lines; text with the date, for files.
+    """
 
     NUMBERED = "numbered"
+    DATED = "dated"
 
 
 Form = LogFormat | Inward
@@ -241,6 +271,7 @@ def numbered_of(batch: Batch) -> bytes:
 FORMS: dict[Form, Callable[[Batch], bytes]] = {
     LogFormat.RAW: raw_of,
     LogFormat.TEXT: text_of,
+    Inward.DATED: dated_of,
     LogFormat.JSON: json_of,
     Inward.NUMBERED: numbered_of,
 }
@@ -326,4 +357,5 @@ def mark(what: Mark, form: Form) -> bytes:
         return line
     if form is Inward.NUMBERED:
         return b"%d " % what.run + line
-    return f"{clock_of(what.ended)} {what.service:<{NAME_WIDTH}} ".encode() + line
+    moment = (date_of if form is Inward.DATED else clock_of)(what.ended)
+    return f"{moment} {what.service:<{NAME_WIDTH}} ".encode() + line

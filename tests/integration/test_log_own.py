@@ -66,7 +66,7 @@ def test_a_file_has_events_as_text_if_that_is_wanted(own, log):
     own.take(event(1))
 
     assert own.wants_stdout
-    assert log.read_text().split(" ", 1)[1] == "-- daemon.ready took_s=0.5\n"
+    assert log.read_text().split(" ", 2)[2] == "-- daemon.ready took_s=0.5\n"
 
 
 def test_a_file_is_rotated_between_events(own, log):
