@@ -112,7 +112,7 @@ class Numbering:
 def test_what_is_in_a_pipe_outlives_the_logger(logging, path):
     """Lost is what it had read and not written: one read of each stream at most, each time."""
     kills = KILLS
-    logging.use("it", path)
+    logging.use("it", path, rotate_size=0)
     logging.start()
     outlet = logging.open("it", streams=("stdout",))
     writer = Numbering(outlet.ends[0])
