@@ -202,6 +202,8 @@ class Client:
 
     def _read_soon(self) -> bytes:
         """Read as soon as there is something, or return b"" when there is nothing else to do."""
+        if self._meanwhile is None:
+            return b""
         self._socket.settimeout(0)
         while self._meanwhile is not None:
             try:

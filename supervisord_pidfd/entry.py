@@ -87,5 +87,5 @@ def _request(options: RunOptions, process: host.Process, *, pid1: bool) -> confi
         runtime_dir=paths.default_runtime_dir(process.uid, process.environ),
         log_dir=paths.default_log_dir(process.uid, process.environ),
         max_files=process.files.hard,
-        auto_to=host.suitable_sinks(process.environ, pid1=pid1),
+        auto_to=host.suitable_sinks(process.environ, pid1=pid1, terminal=os.isatty(1)),
     )

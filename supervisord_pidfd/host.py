@@ -13,7 +13,7 @@ from supervisord_pidfd import sysabi
 from supervisord_pidfd.errors import StartupError
 
 UMASK = 0o077
-_CONTAINER = ("/.dockerenv", "/run/.containerenv")
+CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv")
 _NULL_DEVICE = os.makedev(1, 3)
 
 
@@ -50,15 +50,21 @@ def take_over() -> Process:
     return Process(environ, start_dir, null, raise_file_limit(), os.geteuid())
 
 
-def suitable_sinks(environ: Mapping[str, str], *, pid1: bool) -> tuple[str, ...]:
-    """Return where logs go that are to go where they suit.
+def suitable_sinks(
+    environ: Mapping[str, str],
+    *,
+    pid1: bool,
+    terminal: bool,
+    signs: tuple[str, ...] = CONTAINER_FILES,
+) -> tuple[str, ...]:
+    """Return where logs go that are to go where they suit; `signs` are files of containers.
 
     The journal, if systemd has connected us to it or has executed us; standard output in a
     container or on a terminal, because somebody reads it there; else files.
     """
     if environ.get("SYSTEMD_EXEC_PID") == str(os.getpid()) or _is_journal(environ):
         return ("journal",)
-    if pid1 or "container" in environ or any(map(os.path.exists, _CONTAINER)) or os.isatty(1):
+    if pid1 or "container" in environ or any(map(os.path.exists, signs)) or terminal:
         return ("stdout",)
     return ("file",)
 

@@ -17,7 +17,7 @@ The core says:
                                      another logger had them before
     {"drop": [ID, ...]}              do not wait for the end of these any longer
     {"reopen": N}                    close and open the files again; answered with N
-    {"logs": {...}, "more": BOOL}    a client asks for lines: the parameters of the method Logs;
+    {"logs": {...}}                  a client asks for lines: the parameters of the method Logs;
                                      its socket rides along, the core has closed its own
     {"finish": SECONDS}              the daemon ends: drain, write, leave within so long
 
@@ -33,11 +33,13 @@ Whatever makes no sense is passed over. The core keeps a copy of each read end u
 gives all of them to the next logger, so what is in a pipe outlives a logger.
 """
 
+import fcntl
 import json
 import mmap
 import os
 import socket
 import struct
+import termios
 from typing import Any, NamedTuple
 
 OPENING = 1
@@ -104,6 +106,12 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     return unpack(data), fds
 
 
+def unread(pipe: int) -> int:
+    """Return how many bytes are in a pipe (FIONREAD, ioctl_pipe(2))."""
+    (size,) = _INT.unpack(fcntl.ioctl(pipe, termios.FIONREAD, bytes(_INT.size)))
+    return int(size)
+
+
 # -- counters -------------------------------------------------------------------------------------
 
 _WORD = struct.Struct("=Q")
@@ -116,7 +124,7 @@ class Slot(NamedTuple):
     """Name the words of a slot. One thread writes a slot; whoever reads may see it change.
 
     Bytes read by stream, all lines, lines and bytes dropped by reason, microseconds for which the
-    output was held back, bytes handed to sinks or ring alone (what was read and not dropped).
+    output was held back.
     """
 
     stdout_bytes: int = 0
@@ -130,7 +138,6 @@ class Slot(NamedTuple):
     rate_limit_bytes: int = 0
     write_error_bytes: int = 0
     blocked_us: int = 0
-    kept_bytes: int = 0
 
 
 class Counters:

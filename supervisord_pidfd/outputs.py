@@ -140,7 +140,7 @@ class Outputs:
             asked = {**call.parameters, "names": None if given is None else captured}
             client = call.take_client()
             if client is not None:
-                self._taps.hand_client(asked, client, more=call.more)
+                self._taps.hand_client(asked, client)
 
     def reopen_logs(self, call: Call) -> None:
         """Have the log files closed and opened again, after somebody has renamed them."""

@@ -8,18 +8,15 @@ The counters of all services are in memory that the logger writes and the core r
 belongs to a service for as long as it is known.
 """
 
-import fcntl
 import json
 import os
-import struct
-import termios
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from supervisord_pidfd import logwire
 from supervisord_pidfd.core.spec import LogSpec, dump
 from supervisord_pidfd.logline import LoggerLine, Message, Speaker
-from supervisord_pidfd.logwire import Counters, Slot
+from supervisord_pidfd.logwire import Counters
 from supervisord_pidfd.loop import Loop
 
 ENDED_KEPT = 8
@@ -27,8 +24,6 @@ ENDED_KEPT = 8
 
 OUTPUT = ("stdout", "stderr")
 HOOK = ("hook",)
-
-_INT = struct.Struct("i")
 
 
 class Outlet(NamedTuple):
@@ -114,11 +109,6 @@ class Taps:
             self.line.say("removed", service)
             self._end_of_service(service)
 
-    def counted(self, service: str) -> Slot | None:
-        """Return what the logger has counted of a service; None if it has no slot."""
-        slot = self._slots.get(service)
-        return None if slot is None else self.counters.read(slot)
-
     def slot(self, service: str) -> int | None:
         """Return where the counters of a service are."""
         return self._slots.get(service)
@@ -182,9 +172,9 @@ class Taps:
         run = self._runs[key]
         if key not in self._given:
             for stream, fd in run.pipes.values():
-                (unread,) = _INT.unpack(fcntl.ioctl(fd, termios.FIONREAD, bytes(_INT.size)))
-                if unread:
-                    self._told.lost(run.service, stream, unread)
+                lost = logwire.unread(fd)
+                if lost:
+                    self._told.lost(run.service, stream, lost)
         ids = tuple(run.pipes)
         if key in self._given:
             self.line.say("drop", ids)
@@ -253,9 +243,9 @@ class Taps:
         """Have the log files closed and opened again."""
         self.line.say("reopen", request)
 
-    def hand_client(self, parameters: dict[str, Any], client: int, *, more: bool) -> None:
+    def hand_client(self, parameters: dict[str, Any], client: int) -> None:
         """Let the logger answer a client of `logs`. Takes the descriptor."""
-        self.line.say("logs", (json.dumps(parameters), client, more))
+        self.line.say("logs", (json.dumps(parameters), client))
 
     def finish(self, within: float) -> None:
         """Have everything written: the daemon ends."""
@@ -276,8 +266,8 @@ class Taps:
         elif kind == "run":
             message, fds = self._about_run(about)
         elif kind == "logs":
-            parameters, client, more = about
-            message, fds = {"logs": json.loads(parameters), "more": more}, [client]
+            parameters, client = about
+            message, fds = {"logs": json.loads(parameters)}, [client]
         return message, fds
 
     def _about_service(self, name: str) -> dict[str, Any] | None:

@@ -371,13 +371,10 @@ def check_outputs(value: object) -> tuple[str, ...]:
     """Accept a list of sinks, or one word that means none of them."""
     sinks = value if isinstance(value, list) else [value]
     sink = one_of(*SINKS, *ALONE)
-    chosen = tuple(dict.fromkeys(sink(name) for name in sinks))
+    chosen = tuple(map(sink, sinks))
     if not isinstance(value, list):
         raise refuse("bad-type", f"not a list: {quoted(value)}", f'write ["{value}"]')
-    for word in ALONE:
-        if word in chosen and len(chosen) > 1:
-            raise refuse("bad-value", f"{word} with something else", f'write ["{word}"] alone')
-    return chosen or ("null",)
+    return _together(chosen)
 
 
 def check_own_outputs(value: object) -> tuple[str, ...]:
@@ -385,9 +382,15 @@ def check_own_outputs(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise refuse("bad-type", f"not a list: {quoted(value)}", f'write ["{value}"]')
     sink = one_of(*SINKS, "null", not_yet=("auto",))
-    chosen = tuple(dict.fromkeys(sink(name) for name in value))
-    if "null" in chosen and len(chosen) > 1:
-        raise refuse("bad-value", "null with something else", 'write ["null"] alone')
+    return _together(tuple(map(sink, value)))
+
+
+def _together(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return each word once; those that stand for themselves stand alone."""
+    chosen = tuple(dict.fromkeys(words))
+    for word in ALONE:
+        if word in chosen and len(chosen) > 1:
+            raise refuse("bad-value", f"{word} with something else", f'write ["{word}"] alone')
     return chosen or ("null",)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisord_pidfd.config import model
 from supervisord_pidfd.config.filling import Filling, Where
-from supervisord_pidfd.config.parts import given
+from supervisord_pidfd.config.parts import given, rotation_of
 from supervisord_pidfd.core.spec import LogFormat, LogSpec, Output, Overflow
 
 if TYPE_CHECKING:
@@ -60,15 +60,8 @@ def output_of(
 
 
 def _members(table: "tables.Log") -> dict[str, Any]:
-    every = table.rotate_every
-    return given(
+    return rotation_of(table) | given(
         format=None if table.format in {None, "auto"} else LogFormat(table.format),
-        rotate_size=table.rotate_size,
-        rotate_keep=table.rotate_keep,
-        rotate_total=table.rotate_total,
-        rotate_every=every if isinstance(every, float) else None,
-        rotate_at=every if isinstance(every, str) else None,
-        compress=table.compress,
         overflow=None if table.overflow is None else Overflow(table.overflow),
         block_for=table.block_for,
         rate_count=table.rate_limit and table.rate_limit.number,

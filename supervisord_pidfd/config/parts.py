@@ -30,6 +30,19 @@ def given(**members: Any) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
 
 
+def rotation_of(table: "tables.Log | tables.DaemonLog") -> dict[str, Any]:
+    """Return the members of a LogSpec that say when its files are rotated, and what is kept."""
+    every = table.rotate_every
+    return given(
+        rotate_size=table.rotate_size,
+        rotate_keep=table.rotate_keep,
+        rotate_total=table.rotate_total,
+        rotate_every=every if isinstance(every, float) else None,
+        rotate_at=every if isinstance(every, str) else None,
+        compress=table.compress,
+    )
+
+
 def parts_of(service: model.Service) -> dict[str, Any]:
     """Return the members of a spec that follow from the service's table alone."""
     oneshot = service.type == "oneshot"

@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from supervisord_pidfd.config import host, paths
-from supervisord_pidfd.config.parts import given
+from supervisord_pidfd.config.parts import given, rotation_of
 from supervisord_pidfd.config.sources import Report
 from supervisord_pidfd.config.tree import Tree
 from supervisord_pidfd.core.spec import Identity, LogFormat, LogSpec, MetricsSpec, SupervisorSpec
@@ -69,20 +69,12 @@ def _own_log(table: "tables.DaemonLog | None", tree: Tree, log_dir: str | None) 
     if table is None:
         return None
     path = table.path and tree.absolute(table.path, ("supervisor", "log", "path"))
-    every = table.rotate_every
     to = ("stdout",) if table.to is None else table.to
     return LogSpec(
         to=to,
         path=(path or os.path.join(log_dir or "/", OWN_LOG)) if "file" in to else "",
         format=LogFormat.TEXT if table.format == "text" else None,
-        **given(
-            rotate_size=table.rotate_size,
-            rotate_keep=table.rotate_keep,
-            rotate_total=table.rotate_total,
-            rotate_every=every if isinstance(every, float) else None,
-            rotate_at=every if isinstance(every, str) else None,
-            compress=table.compress,
-        ),
+        **rotation_of(table),
     )
 
 

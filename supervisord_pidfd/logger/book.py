@@ -8,12 +8,9 @@ What was read of a stream and not yet written is at most what one read returns: 
 read again before that.
 """
 
-import fcntl
 import math
 import os
 import re
-import struct
-import termios
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -25,7 +22,7 @@ from supervisord_pidfd.logger.port import Lock, Loss, Origin, Port, Witness
 from supervisord_pidfd.logger.ratelimit import RateLimit
 from supervisord_pidfd.logger.render import Dropped, Form, Interrupted, mark, render
 from supervisord_pidfd.logger.sinks import Sink
-from supervisord_pidfd.logwire import Counters, Slot
+from supervisord_pidfd.logwire import Counters, Slot, unread
 
 READ_BYTES = 64 << 10
 IDLE_LINE_S = 2.0
@@ -33,7 +30,6 @@ IDLE_LINE_S = 2.0
 
 DRAIN_READS = 32
 
-_INT = struct.Struct("i")
 _WORD = {name: place for place, name in enumerate(Slot._fields)}
 _BYTES = {stream: _WORD[f"{stream}_bytes"] for stream in ("stdout", "stderr", "hook")}
 _LOST = {
@@ -69,23 +65,18 @@ class Stream:
         "counted", "fd", "framer", "ident", "kept", "kept_since", "name", "offset", "run", "seq",
     )  # fmt: skip
 
-    def __init__(self, ident: int, fd: int, name: str, run: int, max_line: int) -> None:
+    def __init__(self, ident: int, fd: int, name: str, run: int) -> None:
         self.ident = ident
         self.fd = fd
         self.name = name
         self.run = run
-        self.framer = Framer(max_line)
+        self.framer = Framer(READ_BYTES)  # until its book says how long a line may be
         self.kept = b""
         self.kept_since = math.inf
         self.offset = 0
         self.seq = 0
         self.counted = _BYTES.get(name, _BYTES["stdout"])
         os.set_blocking(fd, False)
-
-    @property
-    def has_rest(self) -> bool:
-        """Tell whether the beginning of a line is held."""
-        return bool(self.kept) or self.framer.kept > 0
 
 
 class Book:
@@ -217,7 +208,7 @@ class Book:
         """Read all that is in a pipe, and let go of it as at its end."""
         stream = self.streams[fd]
         for _ in range(DRAIN_READS):  # who writes without end is not waited for
-            if not self._has_bytes(fd):
+            if not unread(fd):
                 break
             self.read(fd, now)
         self._flush(stream, now, at_end=True)
@@ -226,14 +217,9 @@ class Book:
         """Read so many times from each pipe, for a thread that cannot; ends are left to it."""
         for fd in tuple(self.streams):
             for _ in range(reads):
-                if not self._has_bytes(fd):
+                if not unread(fd):
                     break
                 self.read(fd, now)
-
-    @staticmethod
-    def _has_bytes(fd: int) -> bool:
-        (waiting,) = _INT.unpack(fcntl.ioctl(fd, termios.FIONREAD, bytes(_INT.size)))
-        return bool(waiting)
 
     def end(self, fd: int) -> None:
         """Close a pipe whose end has come, or that is to be waited for no longer."""
@@ -285,7 +271,6 @@ class Book:
             piece = self._filtered(stream, whole, now, wall)
             if piece is None:
                 continue
-            stream.seq += 0
             batch = Batch(
                 self.service, stream.name, stream.run, stream.seq + 1, wall, piece.data,
                 piece.partial, piece.torn,

@@ -39,7 +39,7 @@ class Courier:
         except OSError as error:
             if error.errno in _NO_ROOM:
                 return False
-            raise SinkError(errno.errorcode.get(error.errno or 0, "EIO"), self.path) from None
+            raise SinkError.of(error, self.path) from None
         return True
 
     def _send(self, data: bytes, fds: tuple[int, ...]) -> None:
@@ -82,7 +82,7 @@ def send_as_file(courier: Courier, data: bytes) -> bool:
     try:
         fd = os.memfd_create("journal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     except OSError as error:
-        raise SinkError(errno.errorcode.get(error.errno or 0, "EIO"), courier.path) from None
+        raise SinkError.of(error, courier.path) from None
     with open(fd, "wb", buffering=0) as file:
         file.write(data)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)

@@ -102,7 +102,7 @@ class FileSink:
                     break
         except OSError as error:
             if not taken:
-                raise self._failure(error) from error
+                raise SinkError.of(error, self.path) from error
         return taken
 
     def fresh(self) -> None:
@@ -243,7 +243,8 @@ class FileSink:
                 rotation.trim(directory, self._base, self._limits, 0)
         except OSError as error:
             self._not_before = self._wall() + RETRY_S
-            self._say("log.write_failed", error=_name(error), path=f"{self.path}.1")
+            failed = SinkError.of(error, f"{self.path}.1")
+            self._say("log.write_failed", error=failed.error, path=failed.path)
             return
         self._say("log.rotated", path=self.path)
         if self._limits.compress and self._pack is not None:
@@ -269,12 +270,5 @@ class FileSink:
         except OSError:
             return False  # the disk is as full as it was, which is what is told
 
-    def _failure(self, error: OSError) -> SinkError:
-        return SinkError(_name(error), self.path)
-
     def _say(self, event: str, **fields: str) -> None:
         self._tell(event, fields)
-
-
-def _name(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, "EIO")

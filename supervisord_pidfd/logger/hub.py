@@ -290,7 +290,7 @@ class Hub:
             return fds
         self._parts.rings.ring(kept.book.service).begin(message["run"])
         for (ident, name), fd in zip(message["pipes"], fds, strict=True):
-            stream = Stream(ident, fd, name, message["run"], logwire.MESSAGE_BYTES)
+            stream = Stream(ident, fd, name, message["run"])
             self._service_of[ident] = kept.book.service
             self._open_pipes[kept.book.service] += 1
             again = message.get("again") is True

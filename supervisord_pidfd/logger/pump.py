@@ -136,10 +136,13 @@ class Pump:
 
     def _settle(self, book: Book, now: float) -> None:
         """Read its pipes or leave them alone, as its sinks allow; note when it is due."""
+        due = book.due()
+        if due == math.inf and book.service not in self._due:
+            return  # nothing waits, and nothing did: whoever is stuck has a moment to try again
         until = book.blocks_until()
         if (now < until) is not (book.service in self._held):
             self._hold(book, now, held=now < until)
-        due = min(book.due(), until if until > now else math.inf)
+        due = min(due, until if until > now else math.inf)
         if due == math.inf:
             self._due.pop(book.service, None)
         else:

@@ -1,5 +1,6 @@
 """What the lines of services are written to: the face that all sinks have."""
 
+import errno
 from typing import Protocol
 
 from supervisord_pidfd.logger.render import Form
@@ -12,6 +13,11 @@ class SinkError(Exception):
         super().__init__(f"cannot write {path}: {error}")
         self.error = error
         self.path = path
+
+    @classmethod
+    def of(cls, failure: OSError, path: str) -> "SinkError":
+        """Make one of what a system call said."""
+        return cls(errno.errorcode.get(failure.errno or 0, "EIO"), path)
 
 
 class Sink(Protocol):

@@ -6,7 +6,6 @@ once as poll(2) promises room for. Lines are not mixed: whoever was cut off in t
 goes on before anybody else.
 """
 
-import errno
 import os
 import select
 import socket
@@ -205,7 +204,7 @@ class StdoutSink:
             self._wants_room = taken > 0 or not self._outlet.is_held_from(self)
             return taken
         except OSError as error:
-            raise SinkError(errno.errorcode.get(error.errno or 0, "EIO"), PATH) from None
+            raise SinkError.of(error, PATH) from None
 
     def waits_on(self) -> int | None:
         """Return a descriptor that is writable once more is taken, if that is for want of room."""

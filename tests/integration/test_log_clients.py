@@ -284,7 +284,7 @@ def test_a_logger_answers_clients_that_the_core_hands_over():
     write_all(outlet.ends[0], b"one\ntwo\n")
     ours, theirs = socket.socketpair()
     ours.settimeout(DEADLINE_S)
-    logging.taps.hand_client({"names": ["web"], "follow": True}, theirs.detach(), more=True)
+    logging.taps.hand_client({"names": ["web"], "follow": True}, theirs.detach())
     logging.turns()
     assert texts(read(ours, 2)) == ["one", "two"]
 

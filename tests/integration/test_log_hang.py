@@ -65,7 +65,7 @@ class Site:
         self.book.use(spec, {"stdout": [("/log", self.disk)]})
         read_end, self.end = os.pipe()
         assert self.pump.start()
-        stream = Stream(1, read_end, "stdout", 1, spec.max_line)
+        stream = Stream(1, read_end, "stdout", 1)
         self.pump.submit(lambda: self.pump.attach(self.book))
         self.pump.submit(lambda: self.pump.add(self.book, stream, again=False))
 

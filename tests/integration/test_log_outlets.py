@@ -399,7 +399,8 @@ def test_a_standard_output_nobody_reads_costs_lines_which_are_counted(logging, e
     sent = b"".join(b"%07d\n" % number for number in range(125_000))
     write_all(outlet.ends[0], sent)  # a megabyte: taken in time although nobody reads
     outlet.let_go()
-    logging.until(lambda: logging.taps.counted("web").stdout_bytes == len(sent))
+    counters, slot = logging.taps.counters, logging.taps.slot("web")
+    logging.until(lambda: counters.read(slot).stdout_bytes == len(sent))
     os.close(ends[1])
     found = bytearray()
 
@@ -413,7 +414,7 @@ def test_a_standard_output_nobody_reads_costs_lines_which_are_counted(logging, e
     assert logging.finish() == 0
     reader.join()
     lines = [line for line in bytes(found).split(b"\n") if len(line) == 7 and line.isdigit()]
-    counted = logging.taps.counted("web")
+    counted = logging.taps.counters.read(logging.taps.slot("web"))
 
     assert len(sent) - 8 * len(lines) == counted.overflow_bytes
     assert lines == sorted(set(lines))

@@ -43,7 +43,7 @@ def test_what_a_service_writes_is_in_its_file_as_it_was_written(logging, path):
     logging.drained()
 
     assert read(path) == b"one\ntwo\n\x00\xff\nno end"
-    assert logging.taps.counted("it").stdout_bytes == 17
+    assert logging.taps.counters.read(logging.taps.slot("it")).stdout_bytes == 17
     assert logging.finish() == 0
 
 

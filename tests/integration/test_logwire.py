@@ -55,9 +55,9 @@ def test_a_slot_counts_and_can_be_cleared(counters):
     counters.reserve(3)
     counters.add(3, Slot._fields.index("lines"), 2)
     counters.add(3, Slot._fields.index("lines"), 3)
-    counters.add(3, Slot._fields.index("kept_bytes"), 7)
+    counters.add(3, Slot._fields.index("blocked_us"), 7)
 
-    assert counters.read(3) == Slot(lines=5, kept_bytes=7)
+    assert counters.read(3) == Slot(lines=5, blocked_us=7)
     assert counters.read(2) == Slot()
     counters.clear(3)
     assert counters.read(3) == Slot()

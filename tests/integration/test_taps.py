@@ -212,7 +212,7 @@ def test_slots_are_used_again_when_nothing_of_a_service_is_left(world, taps, log
     taps.counters.add(taps.slot("a"), 0, 5)
     outlet = taps.open("a", 1)
     taps.forget("a")
-    assert taps.counted("a").stdout_bytes == 5  # its pipes are still read
+    assert taps.counters.read(taps.slot("a")).stdout_bytes == 5  # its pipes are still read
     outlet.let_go()
     run = next(message for message in sent(world, taps, logger) if "run" in message)
     logger.say(ended=[pipe for pipe, _ in run["pipes"]])
@@ -220,7 +220,7 @@ def test_slots_are_used_again_when_nothing_of_a_service_is_left(world, taps, log
     taps.use("c", TO_FILE)
 
     assert (taps.slot("c"), taps.slot("b")) == (0, 1)
-    assert taps.counted("c").stdout_bytes == 0
+    assert taps.counters.read(taps.slot("c")).stdout_bytes == 0
 
 
 def test_news_are_passed_on_and_nonsense_is_passed_over(world, taps, logger, listener):
@@ -242,10 +242,10 @@ def test_news_are_passed_on_and_nonsense_is_passed_over(world, taps, logger, lis
 
 def test_a_client_is_handed_over_with_what_it_asked_for(world, taps, logger):
     ours, theirs = socket.socketpair()
-    taps.hand_client({"names": ["it"], "last": 5}, theirs.detach(), more=True)
+    taps.hand_client({"names": ["it"], "last": 5}, theirs.detach())
     message = sent(world, taps, logger)[-1]
 
-    assert message == {"logs": {"names": ["it"], "last": 5}, "more": True}
+    assert message == {"logs": {"names": ["it"], "last": 5}}
     os.write(logger.clients[0], b"here")
     assert ours.recv(10) == b"here"
     ours.close()
@@ -253,7 +253,7 @@ def test_a_client_is_handed_over_with_what_it_asked_for(world, taps, logger):
 
 def test_a_client_that_nobody_can_answer_sees_the_end(world, taps):
     ours, theirs = socket.socketpair()
-    taps.hand_client({}, theirs.detach(), more=True)
+    taps.hand_client({}, theirs.detach())
 
     assert ours.recv(10) == b""
     ours.close()

@@ -146,7 +146,11 @@ def test_a_changed_secret_is_a_change_that_nobody_sees(daemon, client):
 
 def test_another_installed_version_refuses_plan_and_apply(daemon, client, tmp_path, monkeypatch):
     package = tmp_path / "site" / "supervisord_pidfd"
-    shutil.copytree(Path(supervisord_pidfd.__file__).parent, package)
+    source, compiled = (
+        Path(supervisord_pidfd.__file__).parent,
+        shutil.ignore_patterns("__pycache__"),
+    )
+    shutil.copytree(source, package, ignore=compiled)  # somebody else's bytecode may be private
     start = (
         f"import sys; sys.path.insert(0, {str(package.parent)!r}); "
         "from supervisord_pidfd.entry import main; sys.exit(main())"
