@@ -197,7 +197,7 @@ class Recipe:
         fault = self.spec.fault
         if fault is not None:
             raise SpawnError(fault.stage, fault.subject, fault.error)
-        if self.fast:
+        if self.fast and _are_in_reach((*output, *self.given), self.host):
             self._environ[b"SUPERVISORD_RUN"] = b"%d" % run
             return self._posix_spawn(output)
         self.environment["SUPERVISORD_RUN"] = str(run)
@@ -384,6 +384,15 @@ def _may_be_given_in_turn(given: Descriptors) -> bool:
             return False
         taken.add(number)
     return True
+
+
+def _are_in_reach(given: Descriptors, host: Host) -> bool:
+    """Tell whether posix_spawn takes these descriptors.
+
+    glibc refuses (EBADF) to copy from one beyond the soft limit of open files, which is that of
+    the service for the time of the call; the kernel itself does not mind.
+    """
+    return all(fd < host.soft_files for _, fd in given)
 
 
 def _file_actions(spec: ServiceSpec, host: Host, given: Descriptors) -> list[tuple[int, int, int]]:

@@ -1,5 +1,6 @@
 """Both ways to start a program: what the program finds, and what is said when it cannot start."""
 
+import fcntl
 import os
 import pty
 import resource
@@ -89,6 +90,11 @@ class Stage:
 @pytest.fixture
 def stage(world, capfd):
     return Stage(world, capfd)
+
+
+def far(fd, at):
+    """Copy a descriptor to a number beyond."""
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, at)
 
 
 def facts(error):
@@ -819,3 +825,24 @@ def test_a_child_stopped_on_its_way_is_executed_later(world):
     os.waitpid(launched.pid, 0)
     assert read_report(launched.report) is True
     os.close(launched.report)
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["the recipe's", "a run's own"])
+def test_descriptors_beyond_the_services_limit_are_given_all_the_same(world, beside):
+    """glibc's posix_spawn refuses them; so does nobody else."""
+    read_end, write_end = os.pipe()
+    beyond = far(write_end, 100)
+    world.host = world.host._replace(soft_files=50)
+    spec = specify(SH, "-c", "echo here >&7; ulimit -Sn >&7")
+    given = ((7, beyond),)
+    recipe = Recipe(spec, world.host, Provision(descriptors=() if beside else given))
+    launched = recipe.spawn(1, given if beside else ())
+    if launched.report is not None:
+        assert Stage.said(launched.report) is True
+    status = world.exit_of(world.watch(launched.pid)).status
+    said = os.read(read_end, 100)
+    for fd in (read_end, write_end, beyond):
+        os.close(fd)
+
+    assert status == Exited(0)
+    assert said == b"here\n50\n"
