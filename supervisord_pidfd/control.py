@@ -220,10 +220,10 @@ class ControlServer:
         self.admit(sock, Peer(uid, gid, pid, role is Role.FULL), role)
 
     def admit(self, sock: socket.socket, peer: Peer, role: Role) -> None:
-        """Begin a conversation, if there is room for one more; root waits for it."""
-        if self._has_room(peer.uid):
+        """Begin a conversation, if there is room for one more; whoever may do all waits for it."""
+        if self._has_room(peer):
             self._begin(sock, peer, role)
-        elif peer.uid or self._waiting is not None:
+        elif not peer.full or self._waiting is not None:
             self.refused("too_many", None, peer)
             sock.close()
         else:
@@ -242,16 +242,19 @@ class ControlServer:
 
     def _let_wait_no_longer(self) -> None:
         """Begin with whoever waits for room, now that there is some."""
-        if self._waiting is not None and self._has_room(0):
+        if self._waiting is not None and self._has_room(self._waiting[1]):
             waited, self._waiting = self._waiting, None
             self._begin(*waited)
             self._listen()
 
-    def _has_room(self, uid: int) -> bool:
-        """Make room for one more, by ending the oldest that has nothing under way."""
-        limit = CONVERSATIONS if uid == 0 else CONVERSATIONS - 1
-        mine = [one for one in self._conversations if one.peer.uid == uid]
-        if uid and len(mine) >= PER_UID:
+    def _has_room(self, peer: Peer) -> bool:
+        """Make room for one more, by ending the oldest that has nothing under way.
+
+        Users have a share, but for those who could end the daemon anyway.
+        """
+        limit = CONVERSATIONS if peer.uid == 0 else CONVERSATIONS - 1
+        mine = [one for one in self._conversations if one.peer.uid == peer.uid]
+        if not peer.full and len(mine) >= PER_UID:
             return self._evict(mine)
         return len(self._conversations) < limit or self._evict(list(self._conversations))
 

@@ -18,7 +18,7 @@ BOUNDS = {
     "bytes of a request": wire.MESSAGE_BYTES,
     "levels of a request": wire.DEPTH,
     "connections": control.CONVERSATIONS,
-    "connections of each user but root": control.PER_UID,
+    "connections of each user but root and the daemon's own": control.PER_UID,
     "seconds for a request to arrive": conversation.REQUEST_WITHIN,
     "seconds without a request": conversation.IDLE_WITHIN,
     "seconds without reading what waits": conversation.READ_WITHIN,

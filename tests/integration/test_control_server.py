@@ -522,6 +522,17 @@ def test_sixteen_conversations_for_each_user_but_root(desk):
     assert desk.client().call("Status") == [{"method": "Status"}]
 
 
+def test_whose_daemon_it_is_has_no_share(desk):
+    """An ordinary user's daemon: it is its user who would be shut out."""
+    held = []
+    desk.handlers.own["wait"] = held.append
+    for _ in range(17):
+        desk.client(Role.FULL, Peer(1000, 1000, 4117, full=True)).call("Wait")
+
+    assert len(held) == 17
+    assert desk.reasons == []
+
+
 def test_who_has_nothing_under_way_makes_room_the_silent_first(desk):
     spoke = desk.client(Role.READ, SOMEBODY)
     spoke.call("Status")
