@@ -128,8 +128,9 @@ class Outputs:
             return
         captured = [name for name in names if self._services[name].spec.output is Output.CAPTURED]
         if names and not captured:
-            which = "no service" if given is None else f"{names[0]}"
-            message = f"{which} has its output captured (service.NAME.log.to)"
+            whose = "no service's output" if given is None else f"the output of {names[0]}"
+            kept = "is" if given is None else "is not"
+            message = f"{whose} {kept} captured (service.NAME.log.to)"
             call.error(REFUSED, {"reason": "not_captured", "message": message})
         elif not self._taps.line.is_open:
             message = "the logger is not running (status --all)"
