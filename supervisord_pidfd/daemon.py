@@ -476,7 +476,8 @@ class Daemon:
             self._internals.touched(name)
 
     def _removed(self, name: str) -> None:
-        self._tally.forget(name)
+        # Its last notices are still to be counted; after them it must not be known any more.
+        self._publisher.then(lambda: self._tally.forget(name))
         if self._panel is not None:
             self._panel.removed(name)
         if self._internals is not None:

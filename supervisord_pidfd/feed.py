@@ -138,10 +138,18 @@ class Feed:
         if not isinstance(said, dict):
             return
         if said.get("call") == "Counters":
+            self._count(said.get("http"))
             self._line.put({"reply": said.get("id"), "counters": self._sources.counters()})
         notice = said.get("notice")
         if isinstance(notice, dict):
             self._pass_on(notice)
+
+    def _count(self, answers: object) -> None:
+        """Take over what the gateway has answered since it last asked."""
+        for row in answers if isinstance(answers, list) else ():
+            match row:
+                case [str(handler), int(code), int(number)] if number > 0:
+                    self._sources.tally.count_http(handler[:32], code, number)
 
     def _pass_on(self, notice: dict[str, Any]) -> None:
         address = str(notice.get("address"))[:256]

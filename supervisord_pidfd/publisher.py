@@ -240,7 +240,7 @@ class Publisher:
         self._loop = loop
         self.tally = tally
         self._send = send
-        self._backlog: deque[tuple[float, Told]] = deque()
+        self._backlog: deque[tuple[float, Told | Callable[[], None]]] = deque()
         self.level = Level.INFO
         self.seq = 0
         self.kept: deque[Published] = deque(maxlen=KEPT)
@@ -250,6 +250,10 @@ class Publisher:
     def tell(self, told: Told) -> None:
         """Take a notice; it is published at the end of this turn or a later one."""
         self._backlog.append((self._loop.clock.wall(), told))
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Call this once everything that was told so far has been published."""
+        self._backlog.append((0.0, call))
 
     def publish(self) -> bool:
         """Publish a turn's share; return whether notices are left.
@@ -275,6 +279,9 @@ class Publisher:
     def _publish(self, share: int) -> None:
         for _ in range(share):
             wall, told = self._backlog.popleft()
+            if not isinstance(told, Told):
+                told()
+                continue
             self.seq += 1
             self.tally.count(told)
             self.kept.append(Published(self.seq, wall, told))

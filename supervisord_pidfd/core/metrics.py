@@ -81,6 +81,9 @@ SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.
 
 _SERVICE = ("service", "group")
 
+HTTP_KINDS_MAX = 256
+"""Pairs of handler and code that are counted; the gateway is not trusted to have no more."""
+
 INTERNAL = ":"
 """How the names of internal services begin."""
 
@@ -496,6 +499,13 @@ class Tally:
         """Count an answered call; the words come from the table of methods, not from clients."""
         counts = self._counters.setdefault("supervisord_control_requests_total", {})
         counts[method, result] = counts.get((method, result), 0.0) + 1
+
+    def count_http(self, handler: str, code: int, number: int) -> None:
+        """Count answers that the gateway told of: a new gateway goes on where the last one was."""
+        counts = self._counters.setdefault("supervisord_http_requests_total", {})
+        key = (handler, str(code))
+        if key in counts or len(counts) < HTTP_KINDS_MAX:
+            counts[key] = counts.get(key, 0.0) + number
 
     def totals(self, service: str) -> dict[str, Any]:
         """Return a service's totals as plain data, all zero for one that never did anything."""

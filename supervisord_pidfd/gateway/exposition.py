@@ -6,7 +6,6 @@ connections get their turn between two families however many services there are.
 
 import math
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,7 +58,6 @@ class Scrape:
     internal: Sequence[Record] = ()
     usage: Mapping[str, Usage] = field(default_factory=dict[str, Usage])
     cpu: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
-    requests: Mapping[tuple[str, int], int] = field(default_factory=Counter[tuple[str, int]])
     parts: frozenset[Part] = frozenset(Part)
     phases: bool | None = None
     logs: Mapping[str, Slot] = field(default_factory=dict[str, Slot])
@@ -258,8 +256,7 @@ _SERVICE_PREFIX = "supervisord_service_"
 def families(scrape: Scrape) -> Iterator[Metric]:
     """Make the families of one answer, in the order of `METRICS`; empty ones are left out.
 
-    Without an answer of the core only what is certain is told: that it is not up, and what the
-    gateway itself has counted.
+    Without an answer of the core only what is certain is told: that it is not up.
     """
     counted = {} if scrape.core is None else _by_name(scrape.core)
     for row in METRICS:
@@ -282,11 +279,6 @@ def _values(
 ) -> Values:
     if row.name == "supervisord_up":
         return [((), int(scrape.core is not None))]
-    if row.name == "supervisord_http_requests_total":
-        return [
-            ((handler, str(code)), count)
-            for (handler, code), count in sorted(scrape.requests.items())
-        ]
     if scrape.core is None:
         return []
     if row.part is not Part.DAEMON:

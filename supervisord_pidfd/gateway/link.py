@@ -1,6 +1,7 @@
 """The gateway's end of the channel to the core: records in, one question, notices out."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,11 +13,17 @@ ANSWER_WITHIN_S = 1.0
 
 
 class Link:
-    """Speak with the core; owns the channel. At most one question is under way."""
+    """Speak with the core; owns the channel. At most one question is under way.
+
+    Attributes:
+        answered: Requests answered since the core was last asked, by handler and code. The core
+            adds them up, so that a new gateway does not begin at zero.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._asked = 0
+        self.answered: Counter[tuple[str, int]] = Counter()
         self._answer: asyncio.Future[Mapping[str, Any]] | None = None
         self._synced = asyncio.Event()
 
@@ -59,7 +66,9 @@ class Link:
         if self._answer is None or self._answer.done():
             self._asked += 1
             self._answer = asyncio.get_running_loop().create_future()
-            self._channel.send({"call": "Counters", "id": self._asked})
+            http = [[*kind, number] for kind, number in self.answered.items()]
+            self.answered.clear()
+            self._channel.send({"call": "Counters", "id": self._asked, "http": http})
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 await self._synced.wait()

@@ -43,7 +43,7 @@ async def run(fd: int, counters: Counters | None = None) -> None:
         return
     replica = Replica(settings)
     site = Site(link, replica, settings, SystemClock(), counters)
-    server = Server(site.answer, site.requests)
+    server = Server(site.answer, link.answered)
     listeners = Listeners(settings.listen, server.connected, link.notice)
     listeners.bind_all()
     privileges.drop(settings.user)

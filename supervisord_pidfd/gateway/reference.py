@@ -17,12 +17,13 @@ Generated from `METRICS` in `supervisord_pidfd/core/metrics.py` by
 OpenMetrics 1.0, whichever the scraper asks for. `/metrics?collect[]=daemon` limits the answer to a
 part; the parameter may be repeated.
 
-- If the core does not answer within a second, the answer is `supervisord_up 0` and what the
-  gateway itself has counted; nothing that might be old is shown as present.
-- Counters are counted by the core. A restart of the gateway loses none, with one exception:
-  `supervisord_http_requests_total` begins again at zero.
-- A cause, stage or error appears when it first happens. A stopped service keeps its series, a
-  removed one loses them.
+- If the core does not answer within a second, the answer is `supervisord_up 0` and nothing else:
+  nothing that might be old is shown as present.
+- Counters are counted by the core. A restart of the gateway, of the logger or of the checker loses
+  none; nor does a reload that restarts a service.
+- A cause, stage or error appears when it first happens. A stopped service keeps its counters and
+  what tells its state; what is measured of a process, and the verdict of a check, is absent while
+  there is none. A removed service loses all its series.
 - `metrics.include` and `metrics.exclude` are regular expressions that match the whole name of a
   service.
 - `supervisord_service_phase` is exported for up to 1000 services, unless `metrics.phases` says

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -57,7 +56,6 @@ class Site:
         self._cpu = CpuClock()
         self._one_scrape = asyncio.Lock()
         self._cached: tuple[Any, float, Response] | None = None
-        self.requests: Counter[tuple[str, int]] = Counter()
 
     async def answer(self, request: Request) -> Response:
         """Answer one request."""
@@ -95,7 +93,7 @@ class Site:
     async def _scrape(self, counters: Mapping[str, Any] | None, parts: frozenset[Part]) -> Scrape:
         """Look at the replica, and read /proc if it is time."""
         if counters is None:
-            return Scrape(None, requests=self.requests, parts=parts)
+            return Scrape(None, parts=parts)
         # Both lists are of this moment: what follows may wait, and records may change meanwhile.
         records, internal = self._replica.exported(), self._replica.internal()
         pid = counters["pid"]
@@ -107,7 +105,7 @@ class Site:
         core = Core(counters, procfs.read_usage(pid), procfs.max_fds(pid), procfs.boot_time())
         cpu = self._cpu.add_up(records, usage)
         phases, logs = self._settings.phases, self._logged(records)
-        return Scrape(core, records, internal, usage, cpu, self.requests, parts, phases, logs)
+        return Scrape(core, records, internal, usage, cpu, parts, phases, logs)
 
     def _logged(self, records: Sequence[Record]) -> dict[str, Slot]:
         """Read what the logger has counted of each service that writes to it."""

@@ -49,7 +49,7 @@ def test_make_targets_exist(document):
 
 @pytest.mark.parametrize("document", [named_by(path) for path in DOCUMENTS])
 def test_files_named_in_documents_exist(document):
-    folders = "supervisord_pidfd|config|systemd|tests|docs|benchmarks|\\.ci"
+    folders = "supervisord_pidfd|config|systemd|deploy|tests|docs|benchmarks|\\.ci"
     names = re.findall(rf"`((?:{folders})/[\w./-]+)`", document.read_text())
 
     assert [name for name in names if not (ROOT / name).exists()] == []

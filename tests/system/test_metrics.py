@@ -14,6 +14,26 @@ LISTEN = 'metrics.listen = "127.0.0.1:0"\n'
 WEB = "[service.web]\ncommand = 'sleep 1000'\nbackoff.delay = 0\n"
 
 
+OF_A_PROCESS = {
+    "supervisord_check_up",
+    "supervisord_service_memory_peak_bytes",
+    "supervisord_service_memory_rss_bytes",
+    "supervisord_service_open_fds",
+    "supervisord_service_start_time_seconds",
+    "supervisord_service_threads",
+}
+"""What is absent while a service has no process."""
+COUNTERS = {
+    f"supervisord_{name}_total"
+    for name in (
+        "service_restarts", "service_exits", "service_start_limit_hits",
+        "service_kill_escalations", "service_cpu_seconds", "service_log_bytes",
+        "service_log_dropped_lines",
+        "service_log_blocked_seconds", "check_runs",
+    )
+}  # fmt: skip
+
+
 def get(address, path):
     connection = http.client.HTTPConnection(address, timeout=10)
     try:
@@ -32,6 +52,15 @@ def scrape(address):
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
+    }
+
+
+def counters(samples):
+    """Give the counters of services, and what the gateway counts."""
+    return {
+        key: its_value
+        for key, its_value in samples.items()
+        if key[0].endswith("_total") and not key[0].startswith("process_")
     }
 
 
@@ -129,10 +158,49 @@ def test_a_gateway_that_was_killed_knows_everything_again(daemon, serving):
     first = daemon.wait_for("service.ready", service="web")
     kill(first["pid"])
     daemon.wait_for("service.ready", service="web", run=2)
+    assert get(address, "/healthz")[0] == 200
+    before = scrape(address)
     kill(daemon.told("service.spawned", ":gateway")[0]["pid"])
     address = daemon.wait_for("gateway.listening")["address"]
     samples = scrape(address)
     assert value(samples, "supervisord_service_restarts_total", service="web") == 1
+    assert [key for key in counters(before) if samples.get(key, -1) < before[key]] == []
+    assert value(samples, "supervisord_http_requests_total", handler="healthz") == 1
+
+
+def test_a_service_keeps_its_series_until_it_is_removed(daemon, serving):
+    log = f'supervisor.log_dir = "{daemon.home}/log"\n'
+    web = (
+        "[service.web]\nbackoff.delay = 0\nlog.to = ['file']\n"
+        "health.live = {exec = ['true'], period = '20ms'}\n"
+    )
+    address = serving(log + web + sh("echo out; echo err >&2; exec sleep 1000"))
+    kill(daemon.wait_for("service.ready", service="web")["pid"])
+    daemon.wait_for("service.ready", service="web", run=2)
+    with daemon.client() as client:
+        up = scrape(address)
+        client.call("Stop", names=["web"], wait=True)
+        stopped = scrape(address)
+        client.call("Start", names=["web"], wait=True)
+    gone = {name for name, labels in up.keys() - stopped.keys() if ("service", "web") in labels}
+    assert gone <= OF_A_PROCESS
+    assert {name for name, _ in counters(up)} >= COUNTERS
+    assert [key for key in counters(up) if stopped.get(key, -1) < up[key]] == []
+
+    daemon.reload(LISTEN + log + web + sh("echo out; exec sleep 2000"))
+    daemon.wait_for("service.ready", service="web", run=4)
+    again = scrape(address)
+    assert [key for key in counters(up) if again.get(key, -1) < up[key]] == []
+
+    daemon.reload(LISTEN + log)
+    daemon.wait_for("service.stopped", service="web", by="config")
+    daemon.look()
+    assert not [labels for _, labels in scrape(address) if ("service", "web") in labels]
+    daemon.reload(LISTEN + log + web + sh("exec sleep 1000"))
+    daemon.wait_for("service.ready", service="web", run=1)
+    ends = ("exits_total", "restarts_total")
+    anew = [labels for name, labels in scrape(address) if name.endswith(ends)]
+    assert not [labels for labels in anew if ("service", "web") in labels]
 
 
 def test_listeners_come_and_go_by_reload(daemon):

@@ -253,6 +253,17 @@ def test_kill_escalations_are_counted(tally):
     assert tally.totals("web")["kill_escalations"] == 1
 
 
+def test_answers_of_the_gateway_add_up_in_a_bounded_number_of_kinds(tally):
+    tally.count_http("metrics", 200, 2)
+    tally.count_http("metrics", 200, 3)
+    for code in range(1000):
+        tally.count_http("other", code, 1)
+
+    found = samples(tally, "supervisord_http_requests_total")
+    assert found[0] == {"labels": {"handler": "metrics", "code": "200"}, "value": 5}
+    assert len(found) == 256
+
+
 def test_a_forgotten_service_begins_at_zero(tally):
     tell(tally, ended("signal"), service=":gateway")
     tell(tally, ended("signal"))

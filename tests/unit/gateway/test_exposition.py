@@ -58,6 +58,7 @@ def tally():
 def core():
     counted = tally()
     counted.count_control("Status", "ok")
+    counted.count_http("metrics", 200, 5)
     answer = {
         "info": {"version": "0.1.0", "python": "3.11.7", "kernel": "6.18.0"},
         "reaper": {"kind": "sigchld", "reason": "ENOSYS"},
@@ -86,7 +87,6 @@ def full(**changed):
         "internal": [record(":logger")],
         "usage": {"web": USAGE, ":logger": USAGE},
         "cpu": {"web": (3.0, 1.0)},
-        "requests": {("metrics", 200): 5},
         "logs": {"web": Slot(stdout_bytes=7, rate_limit_lines=2, blocked_us=1_500_000)},
     }
     return Scrape(**made | changed)
@@ -187,7 +187,7 @@ def test_the_format_is_negotiated(accept, form):
 def test_without_the_core_only_what_is_certain_is_told():
     found = {family.name for family in parse_text(text(full(core=None)))}
 
-    assert found == {"supervisord_up", "supervisord_http_requests"}
+    assert found == {"supervisord_up"}
     assert one(full(core=None), "supervisord_up") == 0
 
 
