@@ -1,4 +1,4 @@
-"""The addresses of `metrics.listen`: bound at the start, tried again while they cannot be."""
+"""The doors of the gateway: addresses bound at the start, tried again while they cannot be."""
 
 import asyncio
 import contextlib
@@ -7,17 +7,20 @@ import ipaddress
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 
 from supervisord_pidfd.errors import StartupError
+from supervisord_pidfd.gateway.http import Door
+from supervisord_pidfd.gateway.server import Connected
 
 BACKLOG = 64
+ACCEPTED_AT_ONCE = 16
+"""Fewer than there are places: who comes in a crowd is heard before the crowd has them all."""
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
 READ_LIMIT_BYTES = 16384
 
-Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Notice = Callable[..., None]
 
 
@@ -28,6 +31,11 @@ class Address:
     text: str
     family: int
     target: tuple[str, int] | str
+
+    @property
+    def near(self) -> bool:
+        """Tell whether only this machine reaches it."""
+        return isinstance(self.target, str) or ipaddress.ip_address(self.target[0]).is_loopback
 
 
 def parse(text: str) -> Address:
@@ -110,40 +118,50 @@ def _shown(address: Address, listener: socket.socket) -> str:
 
 
 class Listeners:
-    """Hold every listener; owns their sockets."""
+    """Hold every listener; owns their sockets.
 
-    def __init__(self, texts: Iterable[str], connected: Connected, notice: Notice) -> None:
-        self._addresses = [parse(text) for text in texts]
-        self._connected = connected
+    `texts` are pairs of a purpose and an address; `at` makes the callback of a door.
+    """
+
+    def __init__(
+        self,
+        texts: Iterable[tuple[str, str]],
+        at: Callable[[Door], Connected],
+        notice: Notice,
+    ) -> None:
+        self._addresses = [(purpose, parse(text)) for purpose, text in texts]
+        self._at = at
         self._notice = notice
-        self._bound: list[tuple[Address, socket.socket]] = []
-        self._failed: list[tuple[Address, str]] = []
+        self._bound: list[tuple[str, Address, socket.socket]] = []
+        self._failed: list[tuple[str, Address, str]] = []
         self._servers: list[asyncio.Server] = []
 
     def bind_all(self) -> None:
         """Try each address once; done while we still have the daemon's privileges."""
-        for address in self._addresses:
+        for purpose, address in self._addresses:
             try:
-                self._bound.append((address, bind(address)))
+                self._bound.append((purpose, address, bind(address)))
             except OSError as error:
-                self._failed.append((address, self._tell(address, error, "")))
+                self._failed.append((purpose, address, self._tell(address, error, "")))
 
     async def serve(self) -> None:
         """Accept connections on what is bound; return when nothing is left to be tried."""
-        for address, listener in self._bound:
-            await self._accept(address, listener)
+        for bound in self._bound:
+            await self._accept(*bound)
         async with asyncio.TaskGroup() as group:
-            for address, error in self._failed:
-                group.create_task(self._keep_trying(address, error))
+            for failed in self._failed:
+                group.create_task(self._keep_trying(*failed))
 
-    async def _accept(self, address: Address, listener: socket.socket) -> None:
+    async def _accept(self, purpose: str, address: Address, listener: socket.socket) -> None:
+        connected = self._at(Door(purpose, address.near))
         server = await asyncio.start_server(
-            self._connected, sock=listener, limit=READ_LIMIT_BYTES, backlog=BACKLOG
+            connected, sock=listener, limit=READ_LIMIT_BYTES, backlog=ACCEPTED_AT_ONCE
         )
+        listener.listen(BACKLOG)  # asyncio takes its number of accepts for the queue's length
         self._servers.append(server)
-        self._notice("listening", address=_shown(address, listener), serves="metrics")
+        self._notice("listening", address=_shown(address, listener), serves=purpose)
 
-    async def _keep_trying(self, address: Address, told: str) -> None:
+    async def _keep_trying(self, purpose: str, address: Address, told: str) -> None:
         delay = RETRY_FIRST_S
         while True:
             await asyncio.sleep(delay)
@@ -153,7 +171,7 @@ class Listeners:
             except OSError as error:
                 told = self._tell(address, error, told)
             else:
-                return await self._accept(address, listener)
+                return await self._accept(purpose, address, listener)
 
     def _tell(self, address: Address, error: OSError, told: str) -> str:
         """Tell why an address cannot be used, once for each reason."""
@@ -166,5 +184,5 @@ class Listeners:
         """Close every listener."""
         for server in self._servers:
             server.close()
-        for _, listener in self._bound:
+        for _, _, listener in self._bound:
             listener.close()

@@ -17,11 +17,13 @@ from typing import Any
 from supervisord_pidfd import privileges
 from supervisord_pidfd.clock import SystemClock
 from supervisord_pidfd.errors import StartupError
-from supervisord_pidfd.gateway.http import Server
+from supervisord_pidfd.gateway.access import Policy
 from supervisord_pidfd.gateway.link import Link
 from supervisord_pidfd.gateway.listeners import Listeners
 from supervisord_pidfd.gateway.replica import Replica
+from supervisord_pidfd.gateway.router import Router
 from supervisord_pidfd.gateway.routes import Site
+from supervisord_pidfd.gateway.server import Server
 from supervisord_pidfd.logwire import Counters
 
 _STDERR = 2
@@ -43,8 +45,9 @@ async def run(fd: int, counters: Counters | None = None) -> None:
         return
     replica = Replica(settings)
     site = Site(link, replica, settings, SystemClock(), counters)
-    server = Server(site.answer, link.answered)
-    listeners = Listeners(settings.listen, server.connected, link.notice)
+    router = Router(Policy(), site.routes())
+    server = Server(router.answer, link.answered)
+    listeners = Listeners((("metrics", text) for text in settings.listen), server.at, link.notice)
     listeners.bind_all()
     privileges.drop(settings.user)
     following = asyncio.create_task(link.follow(replica))

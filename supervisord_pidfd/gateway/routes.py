@@ -1,14 +1,15 @@
-"""What the gateway serves: one row of `ROUTES` per path."""
+"""What the gateway answers by itself: the metrics, and whether all is well."""
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from supervisord_pidfd.clock import Clock
 from supervisord_pidfd.core.metrics import Part
 from supervisord_pidfd.core.spec import MetricsSpec
 from supervisord_pidfd.gateway import procfs
+from supervisord_pidfd.gateway.access import Level
 from supervisord_pidfd.gateway.exposition import (
     Core,
     CpuClock,
@@ -20,6 +21,7 @@ from supervisord_pidfd.gateway.exposition import (
 )
 from supervisord_pidfd.gateway.http import Request, Response, refusal
 from supervisord_pidfd.gateway.replica import Record, Replica
+from supervisord_pidfd.gateway.router import EVERYWHERE, Route
 from supervisord_pidfd.logwire import Counters, Slot
 
 CACHE_S = 0.1
@@ -57,15 +59,13 @@ class Site:
         self._one_scrape = asyncio.Lock()
         self._cached: tuple[Any, float, Response] | None = None
 
-    async def answer(self, request: Request) -> Response:
-        """Answer one request."""
-        route = ROUTES.get(request.path)
-        if route is None:
-            return refusal(404)
-        response = await route.answer(self, request)
-        return Response(
-            response.code, response.body, response.content_type, response.headers, route.handler
-        )
+    def routes(self) -> list[Route]:
+        """Return the rows that we answer."""
+        return [
+            Route("GET", "/metrics", Level.METRICS, "metrics", self.metrics, EVERYWHERE),
+            Route("GET", "/healthz", Level.OPEN, "healthz", self.healthz, EVERYWHERE),
+            Route("GET", "/readyz", Level.OPEN, "readyz", self.readyz, EVERYWHERE),
+        ]
 
     async def metrics(self, request: Request) -> Response:
         """Serve the metrics; one at a time, so that many scrapers cost little more than one."""
@@ -158,17 +158,3 @@ def _accepts_gzip(accepted: str) -> bool:
         if coding == "gzip":
             return not any(part in ("q=0", "q=0.0", "q=0.00", "q=0.000") for part in parameters)
     return False
-
-
-class Route(NamedTuple):
-    """Say who answers a path, and under which name it is counted."""
-
-    handler: str
-    answer: Callable[[Site, Request], Awaitable[Response]]
-
-
-ROUTES: dict[str, Route] = {
-    "/metrics": Route("metrics", Site.metrics),
-    "/healthz": Route("healthz", Site.healthz),
-    "/readyz": Route("readyz", Site.readyz),
-}

@@ -462,7 +462,7 @@ def test_head_has_no_body_and_the_same_length(served):
 
 def test_the_core_is_told_once_of_each_request(served):
     gateway, address = served
-    exchange(address, b"DELETE /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    exchange(address, b"DELETE /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     gateway.get(address, "/healthz")
     gateway.get(address, "/healthz")
     gateway.get(address)
@@ -496,9 +496,16 @@ HOST = b"Host: x\r\n"
         (400, b"GET / HTTP/1.1\r\n" + HOST + b"Content-Length: -1\r\n\r\n"),
         (400, b"GET / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n"),
         (400, b"GET / HTTP/1.1\r\n" + HOST + b"Content-Length: 99999\r\n\r\n" + b"x" * 99999),
+        (400, b"GET //metrics HTTP/1.1\r\n" + HOST + b"\r\n"),
+        (400, b"GET /v1%2fstatus HTTP/1.1\r\n" + HOST + b"\r\n"),
+        (400, b"GET /metrics%00 HTTP/1.1\r\n" + HOST + b"\r\n"),
+        (400, b"GET /%ff HTTP/1.1\r\n" + HOST + b"\r\n"),
+        (400, b"GET /..%5cetc HTTP/1.1\r\n" + HOST + b"\r\n"),
+        (400, b"GET /metrics?a=%ff HTTP/1.1\r\n" + HOST + b"\r\n"),
+        (400, b"CONNECT x:80 HTTP/1.1\r\n" + HOST + b"\r\n"),
+        (400, b"GET / HTTP/1.1\r\n" + HOST * 2 + b"\r\n"),
         (404, b"GET /../etc/passwd HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"),
-        (405, b"POST /metrics HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabc"),
-        (405, b"DELETE /metrics HTTP/1.1\r\n" + HOST + b"\r\n"),
+        (404, b"GET /%2e%2e/etc/passwd HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"),
         (431, b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"y" * 8200 + b"\r\n\r\n"),
         (431, b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"y" * 1_000_000),
         (431, b"GET /" + b"y" * 9000 + b" HTTP/1.1\r\n" + HOST + b"\r\n"),
@@ -511,6 +518,30 @@ def test_what_is_not_served_is_refused_and_closed(served, code, request_bytes):
     assert status_of(answer) == code
     assert b"connection: close" in answer.lower()
     assert b"x-content-type-options: nosniff" in answer.lower()
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "OPTIONS", "TRACE"])
+def test_another_method_is_told_which_there_are(served, method):
+    client = served[0].client(served[1])
+    client.request(method, "/metrics", body=b"abc")
+    response = client.getresponse()
+    response.read()
+
+    assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+    assert response.headers["Access-Control-Allow-Origin"] is None
+
+
+def test_every_answer_has_the_headers_that_keep_browsers_careful(served):
+    client = served[0].client(served[1])
+    client.request("GET", "/nothing")
+    headers = client.getresponse().headers
+
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Server"] is None
 
 
 def test_a_small_body_is_read_and_ignored(served):
@@ -526,10 +557,11 @@ def test_a_small_body_is_read_and_ignored(served):
 def test_pipelined_requests_are_answered_in_order(served):
     request = b"%s /nothing HTTP/1.1\r\nHost: x\r\n\r\n"
 
-    answer = exchange(served[1], request % b"GET" * 3 + request % b"PUT")
+    bad = b"GET /%ff HTTP/1.1\r\nHost: x\r\n\r\n"
+    answer = exchange(served[1], request % b"GET" * 3 + bad)
 
     assert answer.count(b"HTTP/1.1 404 ") == 3
-    assert answer.count(b"HTTP/1.1 405 ") == 1
+    assert answer.count(b"HTTP/1.1 400 ") == 1
 
 
 def test_an_old_client_is_answered(served):
@@ -545,25 +577,38 @@ def test_a_head_that_does_not_come_in_time_is_refused(served):
         assert client.recv(4096) == b""
 
 
-def test_the_idle_make_room_and_the_busy_do_not(served):
-    _, address = served
+GET_NOTHING = b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def test_who_says_nothing_makes_room(served):
     with contextlib.ExitStack() as stack:
 
         def connect():
-            return stack.enter_context(socket.create_connection(address, timeout=DEADLINE_S))
+            return stack.enter_context(socket.create_connection(served[1], timeout=DEADLINE_S))
 
-        request = b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"
         idle = connect()
-        assert ask(idle, request) == 404
-        for _ in range(31):
-            connect().sendall(b"GET /not")
-
-        one_more = connect()
-        assert ask(one_more, request) == 404
+        assert ask(idle, GET_NOTHING) == 404
+        slow = [connect() for _ in range(31)]
+        for client in slow:
+            client.sendall(b"GET /not")
+        assert ask(connect(), GET_NOTHING) == 404
         assert idle.recv(4096) == b""
 
-        one_more.sendall(b"GET /not")
-        assert ask(connect(), b"") == 503
+        for _ in range(3):  # each takes the place of the one before, which is idle then
+            assert ask(connect(), GET_NOTHING) == 404
+        assert ask(slow[-1], b"hing HTTP/1.1\r\nHost: x\r\n\r\n") == 404
+
+
+def test_a_crowd_that_says_nothing_does_not_keep_anybody_out(served):
+    with contextlib.ExitStack() as stack:
+        crowd = []
+        for _ in range(200):
+            client = socket.create_connection(served[1], timeout=DEADLINE_S)
+            crowd.append(stack.enter_context(client))
+            client.sendall(b"GET /heal")
+
+        last = socket.create_connection(served[1], timeout=DEADLINE_S)
+        assert ask(stack.enter_context(last), GET_NOTHING) == 404
 
 
 # -- the process ----------------------------------------------------------------------------------
