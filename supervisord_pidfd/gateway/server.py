@@ -107,8 +107,7 @@ class Server:
         except (OSError, TimeoutError, h11.ProtocolError):
             pass  # the peer went away, or read too slowly: it is not there to be told
         finally:
-            del self._open[connection]
-            connection.drop()
+            self._drop(connection)
 
     def _evict(self) -> bool:
         """Make room by closing the connection that needs it least."""
@@ -120,8 +119,13 @@ class Server:
         ]
         if not waiting:
             return False
-        min(waiting, key=lambda found: found[:2])[2].drop()
+        self._drop(min(waiting, key=lambda found: found[:2])[2])
         return True
+
+    def _drop(self, connection: "_Connection") -> None:
+        """Give its place away at once: its end takes a few turns of the loop."""
+        self._open.pop(connection, None)
+        connection.drop()
 
 
 class _Connection:
