@@ -11,6 +11,7 @@ read again before that.
 import math
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +19,7 @@ from supervisord_pidfd.clock import Clock, rfc3339
 from supervisord_pidfd.core.spec import LogFormat, LogSpec
 from supervisord_pidfd.logger import ansi
 from supervisord_pidfd.logger.lines import Batch, Framer, Piece, first_lines, raw_of
-from supervisord_pidfd.logger.port import Lock, Loss, Origin, Port, Witness
+from supervisord_pidfd.logger.port import Desk, Loss, Origin, Port, Witness
 from supervisord_pidfd.logger.ratelimit import RateLimit
 from supervisord_pidfd.logger.render import Dropped, Form, Interrupted, mark, render
 from supervisord_pidfd.logger.sinks import Sink
@@ -55,7 +56,7 @@ class Outward(NamedTuple):
 
     say: Callable[[dict[str, Any]], None]
     clock: Clock
-    lock: Lock | None = None
+    desk: Desk
 
 
 class Stream:
@@ -94,19 +95,21 @@ class Book:
         self._outward = outward
         self._ports: tuple[Port, ...] = ()
         self._of_stream: dict[str, tuple[Port, ...]] = {}
+        self._to_put: deque[tuple[Port, bytes, Origin, int, int]] = deque()
         self._limit = RateLimit(0, 0.0)
         self._pattern: re.Pattern[bytes] | None = None
         self._ready_run = -1
         self._raw = True
         self._held_since = math.inf
+        self._relieved_at = -math.inf
 
     def use(self, spec: LogSpec, sinks: Mapping[str, Iterable[tuple[str, Sink]]]) -> None:
         """Go over to another spec with these sinks, for each stream; those before are closed."""
         for port in self._ports:
             port.close()
         self.spec = spec
-        lock = self._outward.lock
-        witness = Witness(self._lost, self._failed, self._resumed, self._gap, lock)
+        desk = self._outward.desk
+        witness = Witness(self._lost, self._failed, self._resumed, self._gap, desk)
         made: dict[int, Port] = {}
         self._of_stream = {}
         for name, found in sinks.items():
@@ -126,12 +129,12 @@ class Book:
         for stream in self.streams.values():
             stream.framer.max_line = spec.max_line
 
-    def leave(self, lock: Lock) -> None:
-        """Close the ports: another thread goes on with this book, under its own lock."""
+    def leave(self, desk: Desk) -> None:
+        """Close the ports: another thread goes on with this book, at its own desk."""
         for port in self._ports:
             port.close()
         self._ports, self._of_stream = (), {}
-        self._outward = self._outward._replace(lock=lock)
+        self._outward = self._outward._replace(desk=desk)
 
     # -- back-pressure ----------------------------------------------------------------------------
 
@@ -149,7 +152,7 @@ class Book:
         if held:
             self._held_since = min(self._held_since, now)
         elif self._held_since != math.inf:
-            self._count("blocked_us", int((now - self._held_since) * 1e6))
+            self._count("blocked_us", max(0, int((now - self._held_since) * 1e6)))
             self._held_since = math.inf
 
     def due(self) -> float:
@@ -213,13 +216,35 @@ class Book:
             self.read(fd, now)
         self._flush(stream, now, at_end=True)
 
-    def relieve(self, now: float, reads: int) -> None:
-        """Read so many times from each pipe, for a thread that cannot; ends are left to it."""
+    def relieve(self, now: float, reads: int) -> bool:
+        """Work for a thread that is away: read so many times from each pipe, write no disk.
+
+        Ends are left to it. Returns whether anything was read: there may soon be more.
+        """
+        self._put_all(now)
+        for port in self._ports:
+            if port.retry_at <= now and not port.is_out_of_reach:
+                port.retry(now)
+        since = self._outward.desk.away_since
+        if self._relieved_at < since and self.is_written_to:
+            self.note_held(since, held=True)
+        if self.blocks_until() > now:
+            return False
+        self.note_held(now, held=False)
+        self._relieved_at = now
+        done = 0
         for fd in tuple(self.streams):
             for _ in range(reads):
                 if not unread(fd):
                     break
                 self.read(fd, now)
+                done += 1
+        return done > 0
+
+    @property
+    def is_written_to(self) -> bool:
+        """Tell whether there is something to read."""
+        return any(unread(fd) for fd in self.streams)
 
     def end(self, fd: int) -> None:
         """Close a pipe whose end has come, or that is to be waited for no longer."""
@@ -261,7 +286,8 @@ class Book:
         self._ring.add(batch)
         origin = Origin(self.service, stream.name, stream.run, wall)
         for port in self._of_stream.get(stream.name, ()):
-            port.put(data, origin, -1, len(data), now)
+            self._to_put.append((port, data, origin, -1, len(data)))
+        self._put_all(now)
 
     # -- in lines ---------------------------------------------------------------------------------
 
@@ -279,7 +305,8 @@ class Book:
             self._count("lines", piece.lines)
             self._ring.add(batch)
             self._look_for_ready(stream, piece)
-            self._write_batch(stream, batch, piece.lines, now)
+            self._render(stream, batch, piece.lines)
+        self._put_all(now)
 
     def _filtered(self, stream: Stream, piece: Piece, now: float, wall: float) -> Piece | None:
         passed = self._limit.admit(piece.lines, now)
@@ -305,7 +332,13 @@ class Book:
             self._ready_run = stream.run
             self._outward.say({"ready": self.service, "run": stream.run})
 
-    def _write_batch(self, stream: Stream, batch: Batch, lines: int, now: float) -> None:
+    def _put_all(self, now: float) -> None:
+        """Put what is to be put, in its order, whoever works here: a port may take a long time."""
+        while self._to_put:
+            port, data, origin, lines, size = self._to_put.popleft()
+            port.put(data, origin, lines, size, now)
+
+    def _render(self, stream: Stream, batch: Batch, lines: int) -> None:
         rendered: dict[Form, bytes] = {}
         origin = Origin(self.service, stream.name, stream.run, batch.wall)
         size = len(raw_of(batch))
@@ -313,7 +346,7 @@ class Book:
             form = port.sink.form
             if form not in rendered:
                 rendered[form] = render(batch, form)
-            port.put(rendered[form], origin, lines, size, now)
+            self._to_put.append((port, rendered[form], origin, lines, size))
 
     # -- what ports tell --------------------------------------------------------------------------
 

@@ -25,8 +25,14 @@ from supervisord_pidfd.logger.sinks import Sink
 from supervisord_pidfd.logwire import Counters
 
 LOOK_EVERY_S = 1.0
+AGAIN_S = 0.01
+"""How soon the pipes of a pump that hangs are read again, as long as something was read."""
+
 HANGS_AFTER_S = 0.5
 FINISH_LOOK_S = 0.05
+END_WITHIN_S = 0.1, 2.0
+"""How long all pumps together have for their end, at least and at most."""
+
 ENDED_AT_ONCE = 1000
 PUMPS = 16
 """Threads at most; directories beyond share them."""
@@ -209,15 +215,15 @@ class Hub:
             self._look_at = now + LOOK_EVERY_S
         if now < self._look_at:
             return
+        more = False
         for pump in watched:
-            hangs = now - pump.hangs_since() >= HANGS_AFTER_S
-            if hangs:
-                pump.relieve()
+            if now - pump.hangs_since() >= HANGS_AFTER_S:
+                more = pump.relieve() or more
             elif self._turns.get(pump) == pump.turns:
-                pump.is_watched = False
+                pump.rest(pump.turns)
             self._turns[pump] = pump.turns
         rests = not any(pump.is_watched for pump in watched)
-        self._look_at = math.inf if rests else now + LOOK_EVERY_S
+        self._look_at = math.inf if rests else now + (AGAIN_S if more else LOOK_EVERY_S)
 
     # -- the core ---------------------------------------------------------------------------------
 
@@ -305,7 +311,7 @@ class Hub:
         if kept is None:
             if self._counters is None:
                 return
-            outward = Outward(self.say, self._parts.clock, pump.lock)
+            outward = Outward(self.say, self._parts.clock, pump.desk)
             ring = self._parts.rings.ring(name)
             book = Book(name, slot, self._counters, ring, outward)
             self._kept[name] = _Kept(book, pump)
@@ -326,7 +332,7 @@ class Hub:
 
     def _move(self, kept: _Kept, new: Pump, spec: LogSpec, old: Pump) -> None:
         old.detach(kept.book)
-        kept.book.leave(new.lock)
+        kept.book.leave(new.desk)
         new.submit(partial(self._begin, kept.book, new, spec))
         kept.pump = new
 
@@ -368,10 +374,12 @@ class Hub:
             kept.submit(partial(_close, book=kept.book))
         for pump in self._pumps.values():
             pump.stop()
+        now = self._parts.clock.now()
+        until = now + max(END_WITHIN_S[0], min(END_WITHIN_S[1], self._finish_by - now))
         for pump in self._pumps.values():
             if pump in self._in_line:
                 pump.turn(0.0)
-            pump.join(max(0.1, min(2.0, self._finish_by - self._parts.clock.now())))
+            pump.join(max(0.0, until - self._parts.clock.now()))
         self._clients.close()
         self._send()
 

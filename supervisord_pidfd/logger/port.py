@@ -17,6 +17,8 @@ from supervisord_pidfd.logger.sinks import Sink, SinkError
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 2.0
 LONG_S = 1.0
+HANGS = "ETIMEDOUT"
+"""What is told of a disk that takes nothing and does not say why."""
 
 
 class Lock(Protocol):
@@ -29,6 +31,32 @@ class Lock(Protocol):
     def release(self) -> None:
         """Let it go."""
         ...
+
+
+class Desk:
+    """Be where one thread works: it holds `lock`, but while it is away, inside of a disk.
+
+    `away_since` and `away` say since when (infinite: it is here) and with which port. Meanwhile
+    whoever takes the lock may work here instead, and keeps off all disks.
+    """
+
+    def __init__(self, now: Callable[[], float], lock: Lock | None = None) -> None:
+        self.now = now
+        self.away_since = math.inf
+        self.away: Port | None = None
+        self._lock = lock
+
+    def leave(self, port: "Port") -> None:
+        """Go to a disk."""
+        self.away, self.away_since = port, self.now()
+        if self._lock is not None:
+            self._lock.release()
+
+    def come_back(self) -> None:
+        """Be here again."""
+        if self._lock is not None:
+            self._lock.acquire()
+        self.away, self.away_since = None, math.inf
 
 
 class Origin(NamedTuple):
@@ -61,31 +89,27 @@ class _Waiting(NamedTuple):
 class Witness(NamedTuple):
     """Hold whom a port tells: of losses as they happen; of trouble; of its end (seconds).
 
-    `lock` is the one that its caller holds; it is let go while a disk is written to.
+    `desk` is where its caller works.
     """
 
     lost: Callable[[Loss], None]
     failed: Callable[[str, str], None]
     resumed: Callable[[str, float], None]
     gap: Callable[[Dropped], None]
-    lock: Lock | None = None
+    desk: Desk
 
 
 class Port:
-    """Own one sink. Called by one thread at a time.
-
-    `writing_since` is when the present write began, infinite if none is under way: the only
-    member that another thread may look at.
-    """
+    """Own one sink. Called by whoever works at the desk."""
 
     def __init__(self, sink: Sink, path: str, spec: LogSpec, witness: Witness) -> None:
         self.sink = sink
         self.path = path
         self.spec = spec
-        self.writing_since = math.inf
         self.stuck_since = math.inf
         self.retry_at = math.inf
         self._witness = witness
+        self._desk = witness.desk
         self._delay = FIRST_RETRY_S
         self._error: str | None = None
         self._has_failed = False
@@ -98,14 +122,19 @@ class Port:
 
     @property
     def is_stuck(self) -> bool:
-        """Tell whether something waits for the sink, or it is being written to just now."""
-        return self.stuck_since != math.inf or self.writing_since != math.inf
+        """Tell whether something waits for the sink, or it may not be written to just now."""
+        return self.stuck_since != math.inf or self.is_out_of_reach
+
+    @property
+    def is_out_of_reach(self) -> bool:
+        """Tell whether it is a disk, and somebody is away to one."""
+        return self.sink.device is not None and self._desk.away_since != math.inf
 
     def blocks_until(self) -> float:
         """Say until when its service is to wait, of CLOCK_MONOTONIC; 0 if it is not to wait."""
         if not self.is_stuck or self.spec.overflow is not Overflow.BLOCK:
             return 0.0
-        return min(self.stuck_since, self.writing_since) + self.spec.block_for
+        return min(self.stuck_since, self._desk.away_since) + self.spec.block_for
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -115,39 +144,43 @@ class Port:
         `lines` and `size` are those of the service, for the count; -1 lines are to be counted.
         """
         if self.is_stuck:
-            self._overflow(_Waiting(data, origin, lines, size))
+            self._overflow(_Waiting(data, origin, lines, size), now)
             return
-        taken = self._write(data, now)
+        taken = self._write(data)
         if 0 < taken < len(data):  # the next try tells why, or that it was chance
-            taken += self._write(data[taken:], now)
+            taken += self._write(data[taken:])
         if taken < len(data):
             self._rest = data[taken:]
             self._rest_of = _Waiting(data, origin, lines, size)
             self._be_stuck(now)
-        elif self._waiting or self._gap is not None:  # while this was written, for a long time
-            self.stuck_since = now
+        elif self._has_failed or self.stuck_since != math.inf:  # it took a long time
+            self.stuck_since = min(self.stuck_since, now)
             self.retry(now)
 
-    def _write(self, data: bytes, now: float) -> int:
+    def _write(self, data: bytes) -> int:
         """Have the sink take what it takes; remember why it does not take more."""
-        lock = self._witness.lock if self.sink.device is not None else None
-        self.writing_since = now
-        if lock is not None:
-            lock.release()
         failure = None
+        is_disk = self.sink.device is not None
+        if is_disk:
+            self._desk.leave(self)
         try:
             taken = self.sink.write(data)
         except SinkError as error:
             taken, failure = 0, error
         finally:
-            if lock is not None:
-                lock.acquire()
-            self.writing_since = math.inf
+            if is_disk:
+                self._desk.come_back()
         if failure is not None and self._error != failure.error:
             self._has_failed = True
             self._witness.failed(failure.path, failure.error)
         self._error = None if failure is None else failure.error
         return taken
+
+    def tell_that_it_hangs(self) -> None:
+        """Have it told, once, that the present write does not come to an end."""
+        if not self._has_failed:
+            self._has_failed = True
+            self._witness.failed(self.path, HANGS)
 
     def _be_stuck(self, now: float) -> None:
         if self.stuck_since == math.inf:
@@ -159,7 +192,9 @@ class Port:
         """Try to go on: it is time, or the sink says that it takes more."""
         if self.stuck_since == math.inf:
             return
-        if not self._drain(now):
+        is_done = self._drain()
+        now = max(now, self._desk.now())  # it may have taken a long time
+        if not is_done:
             self._delay = min(2 * self._delay, LAST_RETRY_S)
             self.retry_at = now + self._delay
             return
@@ -168,11 +203,11 @@ class Port:
             self._has_failed = False
             self._witness.resumed(self.path, blocked)
 
-    def _drain(self, now: float) -> bool:
+    def _drain(self) -> bool:
         """Write what waits, in its order: the rest of a piece, the mark, what came after it."""
         while True:
             if self._rest:
-                taken = self._write(self._rest, now)
+                taken = self._write(self._rest)
                 self._rest = self._rest[taken:]
                 if self._rest:
                     if taken:
@@ -191,14 +226,17 @@ class Port:
 
     # -- dropping ---------------------------------------------------------------------------------
 
-    def _overflow(self, coming: _Waiting) -> None:
+    def _overflow(self, coming: _Waiting, now: float) -> None:
         """Keep the newest that there is room for, or what is held already."""
+        if self.stuck_since == math.inf:  # somebody is away: go on as soon as they are back
+            self.stuck_since, self.retry_at = min(now, self._desk.away_since), now
+            self._delay = FIRST_RETRY_S
         if self.spec.overflow is Overflow.DROP_NEWEST:
             self._drop(coming)
             return
         self._waiting.append(coming)
         self._waiting_bytes += len(coming.data)
-        while self._waiting_bytes > self.spec.ring:
+        while self._waiting_bytes > self.spec.ring and self.blocks_until() <= now:
             oldest = self._waiting.popleft()
             self._waiting_bytes -= len(oldest.data)
             self._drop(oldest)
@@ -235,10 +273,21 @@ class Port:
 
     def reopen(self, now: float) -> None:
         """Have the sink let go of its file and open it anew, and try at once if it was stuck."""
-        self.sink.reopen()
+        self._leave_for(self.sink.reopen)
         self.retry(now)
 
     def close(self) -> None:
         """Close the sink."""
         self.give_up()
-        self.sink.close()
+        self._leave_for(self.sink.close)
+
+    def _leave_for(self, act: Callable[[], None]) -> None:
+        """Have a disk do what may take as long as a write: the last close of a deleted file."""
+        if self.sink.device is None:
+            act()
+            return
+        self._desk.leave(self)
+        try:
+            act()
+        finally:
+            self._desk.come_back()

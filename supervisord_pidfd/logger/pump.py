@@ -1,8 +1,8 @@
 """A thread that reads pipes and writes sinks: one for each directory that is written to.
 
-A disk that hangs holds up one pump and its services, nobody else. While a pump is inside write(2)
-its lock is free, so that the main thread can read its pipes for it (`relieve`). Commands come from
-the main thread and are carried out between two turns.
+A disk that hangs holds up one pump and its services, nobody else. While a pump is away, inside of
+a disk, its lock is free, so that the main thread can read its pipes for it (`relieve`). Commands
+come from the main thread and are carried out between two turns.
 """
 
 import math
@@ -14,23 +14,32 @@ from collections.abc import Callable
 
 from supervisord_pidfd.clock import Clock
 from supervisord_pidfd.logger.book import Book, Stream
+from supervisord_pidfd.logger.port import Desk
 
 BATCH = 64
-RELIEF_READS = 16
+RELIEF_READS = 4
 """Reads from each pipe of a pump that hangs, each time it is looked at."""
+
+TOLD_AFTER_S = 2.0
+"""How long a disk may take for one write before it is told that it hangs."""
+
+PATIENCE_S = 0.05
+"""How long the main thread waits for a pump that is neither away nor done."""
 
 Command = Callable[[], None]
 
 
 class Pump:
-    """Own an epoll and the books given to it. All but `submit`, `relieve` is the thread's own.
+    """Own an epoll and the books given to it, which are written to at its desk.
 
-    `began` is told, by the pump's thread, that it is at work while nobody watches it.
+    `began` is told, by the pump's thread, that it is at work while nobody watches it. What is not
+    under `from the main thread` is the thread's own.
     """
 
     def __init__(self, name: str, clock: Clock, began: Callable[[], None]) -> None:
         self.name = name
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
+        self.desk = Desk(clock.now, self._lock)
         self.is_watched = False
         self.turns = 0
         self._clock = clock
@@ -45,6 +54,7 @@ class Pump:
         self._due: dict[str, float] = {}
         self._waits: dict[int, set[str]] = {}
         self._running = True
+        self._was_relieved = False
         self._thread: threading.Thread | None = None
 
     def fileno(self) -> int:
@@ -97,11 +107,11 @@ class Pump:
         """Wait until then at most, and do what there is to do."""
         wait = -1.0 if until == math.inf else max(0.0, until - self._clock.now())
         events = self._epoll.poll(wait, BATCH)
-        if not self.is_watched:
-            self.is_watched = True
-            self._began()
-        with self.lock:
+        with self._lock:
             self.turns += 1
+            if not self.is_watched:
+                self.is_watched = True
+                self._began()
             now = self._clock.now()
             for fd, _ in events:
                 if fd == self._wake:
@@ -114,11 +124,21 @@ class Pump:
                 book = self._books[name]
                 book.act(now)
                 self._settle(book, now)
+            if self._was_relieved:
+                self._take_over()
+
+    def _take_over(self) -> None:
+        """Go on where the main thread has worked for us."""
+        self._was_relieved = False
+        now = self._clock.now()
+        for book in self.books:
+            book.note_held(now, held=book.service in self._held)
 
     def _ready(self, fd: int, now: float) -> None:
         book = self._of_fd.get(fd)
         if book is not None:
-            self._read(book, fd, now)
+            if book.service not in self._held:  # since a moment ago
+                self._read(book, fd, now)
         elif fd in self._waits:
             for name in tuple(self._waits[fd]):
                 book = self._books[name]
@@ -239,23 +259,48 @@ class Pump:
 
     def hangs_since(self) -> float:
         """Say since when the pump is inside of one write; infinite if it is not."""
-        with self.lock:
-            since = (port.writing_since for book in self.books for port in book.ports)
-            return min(since, default=math.inf)
+        return self.desk.away_since
+
+    def rest(self, turns: int) -> None:
+        """Be watched no longer, unless it has turned since: the next turn says that it began."""
+        if self._lock.acquire(blocking=False):
+            if self.turns == turns and self.desk.away is None:
+                self.is_watched = False
+            self._lock.release()
 
     def is_behind(self) -> bool:
         """Tell whether a sink has not taken everything yet."""
-        with self.lock:
-            return any(port.is_stuck for book in self.books for port in book.ports)
+        if not self._lock.acquire(timeout=PATIENCE_S):
+            return True
+        try:
+            return self.desk.away is not None or any(
+                port.is_stuck for book in self.books for port in book.ports
+            )
+        finally:
+            self._lock.release()
 
-    def relieve(self) -> None:
-        """Read the pipes of services that have waited long enough for a pump that hangs."""
-        with self.lock:
-            if self._is_writing():
-                now = self._clock.now()
-                for book in self.books:
-                    if book.blocks_until() <= now:
-                        book.relieve(now, RELIEF_READS)
+    def relieve(self) -> bool:
+        """Read the pipes of services that have waited long enough for a pump that hangs.
 
-    def _is_writing(self) -> bool:
-        return any(port.writing_since != math.inf for book in self.books for port in book.ports)
+        Returns whether anything was read: there may soon be more.
+        """
+        if not self._lock.acquire(timeout=PATIENCE_S):
+            return False
+        try:
+            now = self._clock.now()
+            if self.desk.away is None:
+                return False
+            if now - self.desk.away_since >= TOLD_AFTER_S:
+                self.desk.away.tell_that_it_hangs()
+            self._was_relieved = True
+            more = [self._relieve(book, now) for book in self.books]
+            return any(more)
+        finally:
+            self._lock.release()
+
+    def _relieve(self, book: Book, now: float) -> bool:
+        more = book.relieve(now, RELIEF_READS)
+        due = book.due()
+        if due < math.inf:  # then it goes on by itself
+            self._due[book.service] = due
+        return more

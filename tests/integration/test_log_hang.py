@@ -59,7 +59,7 @@ class Site:
         self.counters = Counters.create()
         self.counters.reserve(0)
         self.pump = Pump("log", SystemClock(), lambda: None)
-        outward = Outward(self.said.append, SystemClock(), self.pump.lock)
+        outward = Outward(self.said.append, SystemClock(), self.pump.desk)
         self.book = Book("it", 0, self.counters, Ring(1 << 16), outward)
         spec = LogSpec(("file",), **members)
         self.book.use(spec, {"stdout": [("/log", self.disk)]})

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisord_pidfd.core.spec import LogFormat, LogSpec, Overflow
-from supervisord_pidfd.logger.port import FIRST_RETRY_S, LAST_RETRY_S, Origin, Port, Witness
+from supervisord_pidfd.logger.port import FIRST_RETRY_S, LAST_RETRY_S, Desk, Origin, Port, Witness
 from supervisord_pidfd.logger.sinks import SinkError
 
 LINE = b"123456789\n"
@@ -55,6 +55,7 @@ class Bench:
             lambda path, error: self.failures.append((path, error)),
             lambda path, blocked: self.resumptions.append((path, blocked)),
             self.gaps.append,
+            Desk(lambda: self.now),
         )
         spec = LogSpec(("file",), overflow=overflow, **members)
         self.port = Port(self.sink, "/log", spec, witness)
