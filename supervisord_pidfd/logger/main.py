@@ -34,6 +34,9 @@ RECORD_MAX_BYTES = 1 << 20
 LINGER_S = 2.0
 """How long a full standard output may hold us once the core is gone."""
 
+LATE_AFTER_S = 1.0
+"""How long it may hold us while the core is there, if the events go elsewhere, too."""
+
 _IGNORED = (
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE,
     signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU,
@@ -51,7 +54,8 @@ class Stdout:
     """Write lines to descriptor 1, and outlive whatever happens to it.
 
     `source` is the pipe we read: when its other end is gone, a standard output that takes nothing
-    is given up after `LINGER_S`. Neither descriptor is closed here.
+    is given up after `LINGER_S`. Neither descriptor is closed here. `is_alone`: the events go
+    nowhere else, so it is waited for; else others must not miss them for its sake.
     """
 
     def __init__(
@@ -63,6 +67,8 @@ class Stdout:
         self._lost = Lost()
         self._outlet = outlet
         self._patience_ms: float | None = None
+        self.is_alone = True
+        self._is_late = False
         self._poll = select.poll()
         self._source = source
         self._poll.register(_STDOUT, select.POLLOUT)
@@ -112,16 +118,22 @@ class Stdout:
         """Wait until standard output takes a piece, for ever while the core lives.
 
         Raises:
-            OSError: It took nothing for `LINGER_S` after the core had gone.
+            OSError: It took nothing for `LINGER_S` after the core had gone; or if it is not alone
+                for `LATE_AFTER_S`, since when it is not waited for at all.
         """
-        ready = dict(self._poll.poll(self._patience_ms))
+        patience = self._patience_ms
+        if patience is None and not self.is_alone:
+            patience = 0.0 if self._is_late else LATE_AFTER_S * 1000
+        ready = dict(self._poll.poll(patience))
+        self._is_late = not ready
         if _STDOUT not in ready and self._source in ready:
             # The core is gone; from now on this poll would return at once, for ever.
             self._poll.unregister(self._source)
             self._patience_ms = LINGER_S * 1000
             ready = dict(self._poll.poll(self._patience_ms))
         if _STDOUT not in ready:
-            self._patience_ms = 0.0
+            if self._patience_ms is not None:
+                self._patience_ms = 0.0
             raise OSError(errno.ETIMEDOUT, "standard output takes nothing")
 
 
@@ -188,7 +200,9 @@ class Events:
             self._own.take(line)
         if not data:
             self._stdout.finish()
+            self._own.close()
             return False
+        self._stdout.is_alone = not self._own.has_ways
         self._stdout.flush()
         return True
 

@@ -2,12 +2,15 @@
 
 import json
 import socket
+import threading
 
 import pytest
 
 from supervisord_pidfd.core.spec import LogFormat, LogSpec, dump
 from supervisord_pidfd.logger.datagrams import Courier
 from supervisord_pidfd.logger.own import Own
+
+DEADLINE_S = 20
 
 
 def event(seq, **fields):
@@ -36,6 +39,11 @@ def use(own, **spec):
     own.settle()
 
 
+def take(own, line):
+    own.take(line)
+    assert own._aside.wait(DEADLINE_S)
+
+
 def objects(path):
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
@@ -43,7 +51,7 @@ def objects(path):
 def test_without_a_word_events_go_to_standard_output_alone(own):
     own.use({})
     own.settle()
-    own.take(event(1))
+    take(own, event(1))
 
     assert own.wants_stdout
     assert own.settled.is_set()
@@ -51,8 +59,8 @@ def test_without_a_word_events_go_to_standard_output_alone(own):
 
 def test_a_file_has_events_as_json(own, log):
     use(own, to=("file",), path=str(log))
-    own.take(event(1))
-    own.take(b"no event")
+    take(own, event(1))
+    take(own, b"no event")
 
     assert not own.wants_stdout
     first, second = objects(log)
@@ -63,7 +71,7 @@ def test_a_file_has_events_as_json(own, log):
 
 def test_a_file_has_events_as_text_if_that_is_wanted(own, log):
     use(own, to=("file", "stdout"), path=str(log), format=LogFormat.TEXT)
-    own.take(event(1))
+    take(own, event(1))
 
     assert own.wants_stdout
     assert log.read_text().split(" ", 2)[2] == "-- daemon.ready took_s=0.5\n"
@@ -72,7 +80,7 @@ def test_a_file_has_events_as_text_if_that_is_wanted(own, log):
 def test_a_file_is_rotated_between_events(own, log):
     use(own, to=("file",), path=str(log), rotate_size=300, rotate_keep=100)
     for seq in range(20):
-        own.take(event(seq))
+        take(own, event(seq))
     files = sorted(
         log.parent.iterdir(), key=lambda path: -int(path.suffix[1:].replace("log", "0"))
     )
@@ -83,11 +91,11 @@ def test_a_file_is_rotated_between_events(own, log):
 
 def test_a_file_that_was_renamed_is_made_anew_when_asked_for(own, log):
     use(own, to=("file",), path=str(log))
-    own.take(event(1))
+    take(own, event(1))
     log.rename(log.with_suffix(".old"))
     assert own.reopen() == 1
     own.settle()
-    own.take(event(2))
+    take(own, event(2))
 
     assert [one["seq"] for one in objects(log)] == [2]
 
@@ -95,11 +103,11 @@ def test_a_file_that_was_renamed_is_made_anew_when_asked_for(own, log):
 def test_events_that_a_sink_did_not_take_are_told_when_it_does(own, tmp_path):
     use(own, to=("journal",))
     for seq in range(3):
-        own.take(event(seq))
+        take(own, event(seq))
     receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     receiver.bind(str(tmp_path / "journal"))
     receiver.settimeout(10)
-    own.take(event(3))
+    take(own, event(3))
     told, after = receiver.recv(1 << 16), receiver.recv(1 << 16)
     receiver.close()
 
@@ -114,7 +122,7 @@ def test_syslog_has_the_text_of_events(own, tmp_path):
     receiver.bind(str(tmp_path / "syslog"))
     receiver.settimeout(10)
     use(own, to=("syslog",))
-    own.take(event(1, level="error"))
+    take(own, event(1, level="error"))
     data = receiver.recv(1 << 16)
     receiver.close()
 
@@ -124,11 +132,55 @@ def test_syslog_has_the_text_of_events(own, tmp_path):
 
 def test_another_word_takes_effect_with_the_next_events(own, log):
     use(own, to=("file",), path=str(log))
-    own.take(event(1))
+    take(own, event(1))
     use(own, to=("null",))
-    own.take(event(2))
+    take(own, event(2))
     assert not own.wants_stdout
     use(own, to=("file",), path=str(log))
-    own.take(event(3))
+    take(own, event(3))
 
     assert [one["seq"] for one in objects(log)] == [1, 3]
+
+
+class Frozen:
+    """Be a file on a disk that hangs until it is thawed."""
+
+    def __init__(self):
+        self.lines = []
+        self.is_reached = threading.Event()
+        self._thawed = threading.Event()
+
+    def write(self, data):
+        self.is_reached.set()
+        assert self._thawed.wait(DEADLINE_S)
+        self.lines.append(data)
+        return len(data)
+
+    def thaw(self):
+        self._thawed.set()
+
+    def close(self):
+        """Nothing is open."""
+
+
+def test_a_disk_that_hangs_costs_events_that_are_told_when_it_goes_on(own, tmp_path, monkeypatch):
+    disk = Frozen()
+    monkeypatch.setattr("supervisord_pidfd.logger.own.FileSink", lambda *_args, **_more: disk)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
+        journald.bind(str(tmp_path / "journal"))
+        journald.setblocking(False)
+        use(own, to=("file", "journal"), path="/log")
+        own.take(event(1))
+        assert disk.is_reached.wait(DEADLINE_S)
+        long = "x" * (400 << 10)
+        for seq in range(2, 6):  # there is room for one megabyte
+            own.take(event(seq, text=long))
+            assert b"SUPERVISORD_EVENT=daemon.ready" in journald.recv(1 << 20) or seq > 2
+        disk.thaw()
+        assert own._aside.wait(DEADLINE_S)
+        take(own, event(6))
+    told = [json.loads(line) for line in disk.lines]
+
+    assert [one.get("seq") for one in told] == [1, 2, 3, None, 6]
+    assert (told[3]["event"], told[3]["lines"]) == ("log.dropped", 2)
+    assert told[3]["bytes"] == 2 * (len(event(4, text=long)) + 1)
