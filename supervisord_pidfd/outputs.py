@@ -26,6 +26,7 @@ NAMES_BYTES = 48 << 10
 _News = Callable[[dict[str, Any]], Any]
 _NEWS: dict[str, _News] = {
     "log.rotated": lambda said: LogRotated(_text(said, "path")),
+    "log.reopened": lambda said: LogReopened(int(_number(said, "files"))),
     "log.write_failed": lambda said: LogWriteFailed(_text(said, "path"), _text(said, "error")),
     "log.resumed": lambda said: LogResumed(_text(said, "path"), _number(said, "blocked_s")),
     "log.dropped": lambda said: LogDropped(

@@ -395,6 +395,17 @@ class Book:
             port.reopen(now)
         return len(files)
 
+    def abandon(self, now: float) -> None:
+        """Count as lost what nobody will write any more: the thread that should is away."""
+        self._put_all(now)
+        for fd in tuple(self.streams):
+            for _ in range(DRAIN_READS):
+                if not unread(fd):
+                    break
+                self.read(fd, now)
+        for port in self._ports:
+            port.abandon()
+
     def close(self) -> None:
         """Let go of everything; what waits for a sink is lost, and counted."""
         for fd in tuple(self.streams):

@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from supervisord_pidfd.clock import SystemClock
 from supervisord_pidfd.logger import places, rotation
@@ -26,11 +27,11 @@ RETRY_S = 60.0
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
-Tell = Callable[[str, dict[str, str]], None]
+Tell = Callable[[str, dict[str, Any]], None]
 """Take the name of an event and its fields."""
 
 
-def _silence(_event: str, _fields: dict[str, str]) -> None:
+def _silence(_event: str, _fields: dict[str, Any]) -> None:
     """Tell nobody."""
 
 
@@ -101,6 +102,8 @@ class FileSink:
                 if taken < end:
                     break
         except OSError as error:
+            if error.errno not in _FULL:
+                self.reopen()  # what is there by then may be another file system, or mended
             if not taken:
                 raise SinkError.of(error, self.path) from error
         return taken
@@ -134,6 +137,9 @@ class FileSink:
                 self._size = found.st_size
                 return fd
             self.reopen()  # it was deleted: nobody would ever read what we write there
+            opened = self._open()
+            self._say("log.reopened", files=1)
+            return opened
         return self._open()
 
     def _append(self, fd: int, data: bytes) -> int:
@@ -270,5 +276,5 @@ class FileSink:
         except OSError:
             return False  # the disk is as full as it was, which is what is told
 
-    def _say(self, event: str, **fields: str) -> None:
+    def _say(self, event: str, **fields: Any) -> None:
         self._tell(event, fields)

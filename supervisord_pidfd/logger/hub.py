@@ -30,6 +30,9 @@ AGAIN_S = 0.01
 
 HANGS_AFTER_S = 0.5
 FINISH_LOOK_S = 0.05
+RESERVE_S = 0.3
+"""What is kept of the time for the end, to say what could not be written."""
+
 END_WITHIN_S = 0.1, 2.0
 """How long all pumps together have for their end, at least and at most."""
 
@@ -101,6 +104,7 @@ class Hub:
         self._turns: dict[Pump, int] = {}
         self._finish_by = math.inf
         self.is_finishing = False
+        self.last_words: list[dict[str, Any]] = []
         self.watch(self._wake, self._woken)
         self.watch(channel.fileno(), lambda _events: self._hear())
         self._clients = Clients(self, parts.rings, parts.clock)
@@ -166,6 +170,9 @@ class Hub:
     def _send(self) -> None:
         while self._outbox and self._channel is not None:
             message = self._noted(self._outbox.popleft())
+            if self.is_finishing and "tell" in message:  # the core has told its last event
+                self.last_words.append(message)
+                continue
             try:
                 self._channel.send(logwire.pack(message))
             except BlockingIOError:
@@ -281,7 +288,7 @@ class Hub:
             self._reopen(message["reopen"])
         elif "finish" in message:
             self.is_finishing = True
-            self._finish_by = self._parts.clock.now() + message["finish"]
+            self._finish_by = self._parts.clock.now() + max(0.0, message["finish"] - RESERVE_S)
 
     def _open(self, message: dict[str, Any], fds: list[int]) -> list[int]:
         if message["open"] != logwire.OPENING:
@@ -379,7 +386,8 @@ class Hub:
         for pump in self._pumps.values():
             if pump in self._in_line:
                 pump.turn(0.0)
-            pump.join(max(0.0, until - self._parts.clock.now()))
+            if not pump.join(max(0.0, until - self._parts.clock.now())):
+                pump.abandon()
         self._clients.close()
         self._send()
 

@@ -8,12 +8,13 @@ us, and never stops the reading, because a full pipe would be the core's problem
 
 import argparse
 import errno
+import json
 import os
 import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Thread
 from typing import Any
 
@@ -44,6 +45,9 @@ _IGNORED = (
 
 _STDOUT = 1
 _STDERR = 2
+
+UMASK = 0o027
+"""Lets the modes of `places` be what they say; the daemon's own umask would make 0750 to 0700."""
 
 
 def _now() -> str:
@@ -200,11 +204,24 @@ class Events:
             self._own.take(line)
         if not data:
             self._stdout.finish()
-            self._own.close()
             return False
         self._stdout.is_alone = not self._own.has_ways
         self._stdout.flush()
         return True
+
+    def add(self, said: Mapping[str, Any]) -> None:
+        """Write what the core could not be told any more, after its last event."""
+        fields = {key: value for key, value in said.items() if key != "tell"}
+        event = {"ts": _now(), "level": "warning", "event": said["tell"], **fields}
+        line = json.dumps(event).encode()
+        if self._own.wants_stdout:
+            log_record(self._log, line, _now)
+        self._own.take(line)
+
+    def finish(self) -> None:
+        """Write what is left, and let go of what was written to."""
+        self._stdout.finish()
+        self._own.close()
 
 
 def pump(events: Events, own: Own) -> int:
@@ -256,6 +273,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--channel", type=int, help="the channel to the core")
     parser.add_argument("--format", choices=("auto", "text", "json"), default="auto")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    os.umask(UMASK)
     os.set_blocking(options.fd, True)
     form, colour = choose(options.format)
     outlet = Outlet()
@@ -264,7 +282,9 @@ def main(argv: list[str] | None = None) -> int:
     events = Events(options.fd, form, outlet, own, colour=colour)
     if options.channel is None:
         own.settled.set()
-        return pump(events, own)
+        code = pump(events, own)
+        events.finish()
+        return code
     thread = Thread(target=pump, args=(events, own), daemon=True)
     try:
         hub = _hub(socket.socket(fileno=options.channel), making, own)
@@ -277,6 +297,10 @@ def main(argv: list[str] | None = None) -> int:
         thread.join(LINGER_S)
     else:
         pump(events, own)
+    if not thread.is_alive():
+        for said in hub.last_words:
+            events.add(said)
+        events.finish()
     return 0
 
 

@@ -61,7 +61,7 @@ class Making:
         return StdoutSink(self._outlet, spec.format or suits)
 
     def _file(self, service: str, path: str, spec: LogSpec) -> Sink:
-        def tell(event: str, fields: dict[str, str]) -> None:
+        def tell(event: str, fields: dict[str, Any]) -> None:
             self.say({"tell": event, "service": service, **fields})
 
         form: Form = spec.format or LogFormat.RAW

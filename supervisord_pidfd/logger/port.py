@@ -276,9 +276,16 @@ class Port:
         self._leave_for(self.sink.reopen)
         self.retry(now)
 
+    def abandon(self) -> None:
+        """Give up, and tell what is lost by that: no mark will stand in its place."""
+        self.give_up()
+        gap, self._gap = self._gap, None
+        if gap is not None:
+            self._witness.gap(gap)
+
     def close(self) -> None:
         """Close the sink."""
-        self.give_up()
+        self.abandon()
         self._leave_for(self.sink.close)
 
     def _leave_for(self, act: Callable[[], None]) -> None:

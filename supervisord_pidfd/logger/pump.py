@@ -298,6 +298,14 @@ class Pump:
         finally:
             self._lock.release()
 
+    def abandon(self) -> None:
+        """Count as lost what waits for a pump that hangs: we end without it."""
+        if self._lock.acquire(timeout=PATIENCE_S):
+            if self.desk.away is not None:
+                for book in self.books:
+                    book.abandon(self._clock.now())
+            self._lock.release()
+
     def _relieve(self, book: Book, now: float) -> bool:
         more = book.relieve(now, RELIEF_READS)
         due = book.due()

@@ -51,13 +51,19 @@ class Disk:
         """Nothing is open."""
 
 
+class Screen(Disk):
+    """Be a sink that never hangs."""
+
+    device = None
+
+
 class Site:
     """Own a pump with one book that writes to a disk, and the pipe of its service."""
 
     def __init__(self, **members):
         self.disk, self.said = Disk(), []
         self.counters = Counters.create()
-        self.counters.reserve(0)
+        self.counters.reserve(1)
         self.pump = Pump("log", SystemClock(), lambda: None)
         outward = Outward(self.said.append, SystemClock(), self.pump.desk)
         self.book = Book("it", 0, self.counters, Ring(1 << 16), outward)
@@ -153,3 +159,106 @@ def test_nobody_is_relieved_who_does_not_hang(site):
     it.pump.relieve()
 
     assert it.counters.read(0).overflow_lines == 0
+
+
+def beside(it, **members):
+    """Give the pump another book, which writes to the same disk; return its pipe."""
+    outward = Outward(it.said.append, SystemClock(), it.pump.desk)
+    book = Book("other", 1, it.counters, Ring(1 << 16), outward)
+    book.use(LogSpec(("file",), **members), {"stdout": [("/other", it.disk)]})
+    read_end, end = os.pipe()
+    it.pump.submit(lambda: it.pump.attach(book))
+    stream = Stream(2, read_end, "stdout", 1)
+    it.pump.submit(lambda: it.pump.add(book, stream, again=False))
+    return end
+
+
+def test_another_service_of_that_disk_is_read_and_not_written(site):
+    it = site(block_for=3600.0)
+    end = beside(it, overflow=Overflow.DROP)
+    it.hang(b"one\n")
+    os.write(end, b"two\n")
+    it.pump.relieve()  # by this thread, which would hang if it went to the disk
+    assert it.counters.read(1).stdout_bytes == 4
+    assert it.disk.written == b""
+    it.disk.thaw()
+    it.until(lambda: it.disk.written == b"one\ntwo\n")  # without another byte from it
+    it.until(lambda: not it.pump.is_behind())
+    os.close(end)
+    it.until(lambda: {"ended": [2]} in it.said)
+
+
+def test_another_service_of_that_disk_waits_if_it_is_to(site):
+    it = site(block_for=3600.0)
+    end = beside(it, block_for=3600.0)
+    it.hang(b"one\n")
+    os.write(end, b"two\n")
+    it.pump.relieve()
+    assert it.counters.read(1).stdout_bytes == 0
+    it.disk.thaw()
+    it.until(lambda: it.disk.written == b"one\ntwo\n")
+    os.close(end)
+    it.until(lambda: {"ended": [2]} in it.said)
+
+    assert it.counters.read(0).blocked_us == 0  # nothing of it was left in the pipe
+    it.until(lambda: it.counters.read(1).blocked_us > 0)
+
+
+def test_a_sink_that_does_not_hang_gets_all_in_its_order(site):
+    it = site(overflow=Overflow.DROP_NEWEST)
+    screen = Screen()
+    sinks = {"stdout": [("/log", it.disk), ("screen", screen)]}
+    it.pump.submit(lambda: it.book.use(it.book.spec, sinks))
+    it.hang(b"one\n")
+    for line in (b"two\n", b"three\n"):
+        os.write(it.end, line)
+        it.pump.relieve()
+
+    assert screen.written == b"one\ntwo\nthree\n"
+
+
+def test_long_lines_keep_their_order_over_a_hang(site):
+    it = site(block_for=0.0, format=LogFormat.TEXT, max_line=4)
+    it.book.spec = it.book.spec._replace(max_line=4)
+    it.disk.form = LogFormat.TEXT
+    it.pump.submit(lambda: it.book.use(it.book.spec, {"stdout": [("/log", it.disk)]}))
+    it.hang(b"aaaabbbbcccc\n")
+    os.write(it.end, b"ddddeeee\n")
+    it.pump.relieve()
+    it.disk.thaw()
+    it.until(lambda: it.disk.written.count(b"\n") == 5)
+
+    said = [line.rpartition(b"| ")[2] for line in it.disk.written.splitlines()]
+    assert said == [b"aaaa\\", b"bbbb\\", b"cccc", b"dddd\\", b"eeee"]
+
+
+def test_a_disk_that_hangs_is_told_once_and_so_is_its_end(site, monkeypatch):
+    monkeypatch.setattr("supervisord_pidfd.logger.pump.TOLD_AFTER_S", 0.0)
+    it = site(block_for=3600.0)
+    it.hang(b"one\n")
+    it.pump.relieve()
+    it.pump.relieve()
+    it.disk.thaw()
+    it.until(lambda: any(said.get("tell") == "log.resumed" for said in it.said))
+    told = [said for said in it.said if "tell" in said]
+
+    assert [said["tell"] for said in told] == ["log.write_failed", "log.resumed"]
+    assert (told[0]["path"], told[0]["error"]) == ("/log", "ETIMEDOUT")
+    assert told[1]["blocked_s"] > 0
+
+
+def test_who_has_turned_since_is_watched_on(site):
+    it = site()
+    os.write(it.end, b"one\n")
+    it.until(lambda: it.disk.written == b"one\n")
+    it.until(lambda: not it.pump.is_behind())
+    it.pump.rest(it.pump.turns - 1)
+    assert it.pump.is_watched
+    it.hang(b"two\n")
+    it.pump.rest(it.pump.turns)
+    assert it.pump.is_watched  # it hangs
+    it.disk.thaw()
+    it.until(lambda: not it.pump.is_behind())
+    it.pump.rest(it.pump.turns)
+
+    assert not it.pump.is_watched

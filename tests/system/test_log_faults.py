@@ -1,10 +1,15 @@
-"""Disks that hang, go away or take nothing, and readers that do not read: who is held up, and what is lost."""
+"""Disks that hang or take nothing, readers that do not read: who is held up, what is lost.
+
+Every byte that the writers send is found again: written, or counted, told and marked as dropped.
+"""
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -64,18 +69,25 @@ class Disk:
     """A small file system of its own. Owns the mount."""
 
     def __init__(self, home: Path) -> None:
+        if shutil.which("mkfs.ext4") is None:
+            pytest.skip("no file system can be mounted here")
         self.path = home / "disk"
         self.path.mkdir()
-        image = home / "image"
-        with image.open("wb") as file:
+        self._image = home / "image"
+        with self._image.open("wb") as file:
             file.truncate(24 << 20)
-        subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
-        mounted = subprocess.run(["mount", "-o", "loop", image, self.path], check=False)
-        if mounted.returncode:
+        subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", "-F", self._image], check=True)
+        self.is_frozen = False
+        if not self._mount():
             pytest.skip("no file system can be mounted here")
         self.path.chmod(0o755)
-        self._fd = os.open(self.path, os.O_RDONLY)
-        self.is_frozen = False
+
+    def _mount(self) -> bool:
+        options = ["-o", "loop,errors=remount-ro"]
+        mounted = subprocess.run(["mount", *options, self._image, self.path], check=False)
+        if not mounted.returncode:
+            self._fd = os.open(self.path, os.O_RDONLY)
+        return not mounted.returncode
 
     def freeze(self) -> None:
         fcntl.ioctl(self._fd, FIFREEZE, 0)
@@ -85,14 +97,30 @@ class Disk:
         fcntl.ioctl(self._fd, FITHAW, 0)
         self.is_frozen = False
 
-    def remount(self, how: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{how}", self.path], check=True)
+    def fail(self) -> None:
+        """Find an error, as on a bad block: the file system is read-only from now on."""
+        os.fsync(self._fd)
+        for file in self.path.glob("*.log"):
+            with file.open("rb") as opened:
+                os.fsync(opened)
+        device = os.fstat(self._fd).st_dev
+        name = os.readlink(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
+        Path("/sys/fs/ext4", os.path.basename(name), "trigger_fs_error").write_text("a test")
+
+    def repair(self) -> None:
+        """Check and mount it, as an operator would."""
+        self._unmount()
+        subprocess.run(["e2fsck", "-fp", self._image], check=False, capture_output=True)
+        assert self._mount()
+
+    def _unmount(self) -> None:
+        os.close(self._fd)
+        subprocess.run(["umount", "--lazy", self.path], check=True)
 
     def close(self) -> None:
         if self.is_frozen:
             self.thaw()
-        os.close(self._fd)
-        subprocess.run(["umount", "--lazy", self.path], check=True)
+        self._unmount()
 
 
 @pytest.fixture
@@ -103,17 +131,21 @@ def disk(daemon, tmp_path):  # after the daemon: it is thawed before the daemon 
 
 
 def hangs(pid):
-    """Tell whether a thread of a process is in a sleep that no signal ends."""
-    with contextlib.suppress(FileNotFoundError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            if (task / "stat").read_text().rpartition(")")[2].split()[0] == "D":
-                return True
-    return False
+    """List the threads of a process that are in a sleep which no signal ends."""
+    tasks = Path(f"/proc/{pid}/task")
+    return [task for task in (tasks.iterdir() if tasks.exists() else ()) if _state(task) == "D"]
 
 
-def counters(pid, slot):
-    """Read the counters that a logger keeps of a service."""
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
+def _state(task):
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return "X"
+
+
+def counters(process, slot):
+    """Read a service's counters in a logger, of which this is the directory in /proc."""
+    for fd in (process / "fd").iterdir():
         if "supervisord-pidfd-log" in os.readlink(fd):
             opened = os.open(fd, os.O_RDONLY)
             memory = Counters(opened, may_write=False)
@@ -127,23 +159,24 @@ def counters(pid, slot):
 class Scene:
     """A daemon with a writer for each policy, and one service beside them."""
 
-    def __init__(self, daemon, board, where, config="", to='log.to = ["file"]\n', args=()):
+    def __init__(self, daemon, board, where, config=""):
         self.daemon, self.board = daemon, board
         self.beside = daemon.home / "beside"
         path = 'log.path = "{}/{}.log"\n'
         parts = [config]
         for name, policy in POLICIES.items():
-            file = path.format(where, name) if where else ""
-            parts += [f"[service.{name}]\n{to}{file}{policy}log.rotate_size = 0\n"]
+            file = 'log.to = ["file"]\n' + path.format(where, name)
+            parts += [f"[service.{name}]\n{file}{policy}log.rotate_size = 0\n"]
             parts += [python(WRITER, name, str(board))]
         parts += [f'[service.other]\nlog.to = ["file"]\n{path.format(self.beside, "other")}']
         parts += [sh("echo run $SUPERVISORD_RUN; exec sleep 1000")]
         parts += ["backoff.delay = 0\nstart_limit.burst = 0\n"]
-        daemon.start("".join(parts), *args)
+        daemon.start("".join(parts))
         self.pids = {
             name: daemon.wait_for("service.ready", name)["pid"] for name in (*POLICIES, "other")
         }
         self.logger = daemon.wait_for("service.spawned", ":logger")["pid"]
+        self.process = Path(f"/proc/{self.logger}")
         self.run = 1
         until(has(self.beside / "other.log", b"run 1\n"))
 
@@ -176,12 +209,12 @@ class Scene:
             assert time.monotonic() - began < 5
 
     def is_exact(self, name, slot, written):
-        """Check that all that a writer sent is there, or counted and marked."""
+        """Check that all that a writer sent is there, or counted and marked; return the losses."""
         marks = [(int(lines), int(size)) for lines, size in MARK.findall(written)]
         kept = MARK.sub(b"", written)
         lost = len(SENT.splitlines()) - len(kept.splitlines()), len(SENT) - len(kept)
         told = [self.daemon.wait_for("log.dropped", name) for _ in marks]
-        counted = counters(self.logger, slot)
+        counted = counters(self.process, slot)
         assert sum(one["lines"] for one in told) == lost[0]
         assert sum(one["bytes"] for one in told) == lost[1]
         assert [(one["lines"], one["bytes"]) for one in told] == marks
@@ -209,7 +242,9 @@ def test_a_frozen_disk_holds_up_who_writes_there_and_nobody_else(daemon, board, 
     scene.answers()
     after = [scene.restart() for _ in range(3)]
     assert hangs(scene.logger)
-    blocked = {name: counters(scene.logger, slot).blocked_us for slot, name in enumerate(POLICIES)}
+    blocked = {
+        name: counters(scene.process, slot).blocked_us for slot, name in enumerate(POLICIES)
+    }
     disk.thaw()
     assert daemon.wait_for("log.resumed", path=failed["path"])["blocked_s"] > 2
     scene.go_on()
@@ -219,9 +254,244 @@ def test_a_frozen_disk_holds_up_who_writes_there_and_nobody_else(daemon, board, 
         name: scene.is_exact(name, slot, (disk.path / f"{name}.log").read_bytes())
         for slot, name in enumerate(POLICIES)
     }
-    print(before, during, after, lost, blocked)  # noqa: T201
 
     assert all(lines for lines, _ in lost.values())
     assert blocked["block"] >= 400_000
     assert max(during + after) < max(before) + 2
     assert daemon.stop() == 0
+
+
+@pytest.mark.root
+def test_a_rotation_on_a_frozen_disk_loses_nothing_if_the_service_waits(daemon, board, disk):
+    config = (
+        f'[service.it]\nlog.to = ["file"]\nlog.path = "{disk.path}/it.log"\n'
+        'log.rotate_size = "50KB"\nlog.rotate_keep = 100\nlog.block_for = "1h"\n'
+        f"{python(WRITER, 'it', board)}"
+    )
+    daemon.start(config)
+    pid = daemon.wait_for("service.ready", "it")["pid"]
+    logger = daemon.wait_for("service.spawned", ":logger")["pid"]
+    until(has(disk.path / "it.log", b"begin\n"))
+    kill(pid, signal.SIGUSR1)
+    daemon.wait_for("log.rotated")
+    disk.freeze()
+    until(lambda: hangs(logger))
+    assert ctl.pidfdctl(daemon.socket, "status", "it").returncode == 0
+    disk.thaw()
+    assert board.line(30) == "it has written"
+    kill(pid, signal.SIGUSR1)
+    until(has(disk.path / "it.log", b"end\n"))
+    assert daemon.stop() == 0
+    olds = sorted(disk.path.glob("it.log.*"), key=lambda path: -int(path.suffix[1:]))
+
+    assert len(olds) > 10
+    assert b"".join(path.read_bytes() for path in [*olds, disk.path / "it.log"]) == SENT
+    assert daemon.told("log.dropped") == []
+
+
+@pytest.mark.root
+def test_the_daemons_own_events_go_on_elsewhere_while_their_file_is_frozen(daemon, disk):
+    own = f'supervisor.log = {{ to = ["stdout", "file"], path = "{disk.path}/own.log" }}\n'
+    daemon.start(f"{own}[service.web]\nbackoff.delay = 0\n{sh('exec sleep 1000')}")
+    first = daemon.wait_for("service.ready", "web")
+    logger = daemon.wait_for("service.spawned", ":logger")["pid"]
+    until(has(disk.path / "own.log", b"service.ready"))
+    disk.freeze()
+    kill(first["pid"])
+    again = daemon.wait_for("service.ready", "web", run=2)
+    until(lambda: hangs(logger))
+    kill(again["pid"])
+    third = daemon.wait_for("service.ready", "web", run=3)
+    assert third["took_s"] < 2
+    assert ctl.pidfdctl(daemon.socket, "status").returncode == 0
+    disk.thaw()
+    assert daemon.stop() == 0
+    written = [json.loads(line) for line in (disk.path / "own.log").read_text().splitlines()]
+
+    assert written == daemon.events
+
+
+@pytest.mark.root
+def test_a_daemon_ends_in_time_though_its_logger_cannot(daemon, board, disk):
+    own = f'supervisor.log = {{ to = ["stdout", "file"], path = "{disk.path}/own.log" }}\n'
+    scene = Scene(daemon, board, disk.path, own)
+    until(lambda: all(has(disk.path / f"{name}.log", b"begin\n")() for name in POLICIES))
+    disk.freeze()
+    scene.go_on()
+    until(lambda: hangs(scene.logger))
+    began = time.monotonic()
+    assert daemon.stop() == 0
+
+    assert time.monotonic() - began < 5
+    assert daemon.told("daemon.stopped")[0]["left_alive"] == 0
+    assert {one["service"] for one in daemon.told("service.stopped")} >= {*POLICIES, "other"}
+    hanging, *_ = hangs(scene.logger)  # SIGKILL does not end it as long as the disk is frozen
+    read = {name: counters(hanging, slot).stdout_bytes for slot, name in enumerate(POLICIES)}
+    disk.thaw()
+    until(lambda: not hangs(scene.logger))
+    missing = 0
+    for name in POLICIES:
+        told = daemon.told("log.dropped", name)
+        assert all(one["lines"] > 0 and one["reason"] for one in told)
+        written = len((disk.path / f"{name}.log").read_bytes())
+        missing += read[name] - written - sum(one["bytes"] for one in told)
+    assert 0 <= missing <= 64 << 10  # what was in the one write that hung
+
+
+@pytest.mark.root
+def test_a_logger_killed_while_it_hangs_is_followed_by_another(daemon, board, disk):
+    scene = Scene(daemon, board, disk.path)
+    until(lambda: all(has(disk.path / f"{name}.log", b"begin\n")() for name in POLICIES))
+    disk.freeze()
+    scene.go_on()
+    until(lambda: hangs(scene.logger))
+    kill(scene.logger)
+    with daemon.client() as client:
+
+        def is_running(run):
+            other = next(
+                one for one in client.call("Status")["services"] if one["name"] == "other"
+            )
+            scene.pids["other"] = other["pid"]
+            return (other["run"], other["phase"]) == (run, "running")
+
+        for run in (2, 3):  # nobody reads what they write, but they start, run and end
+            kill(scene.pids["other"])
+            until(lambda run=run: is_running(run))
+    disk.thaw()
+    daemon.wait_for("service.ready", ":logger", run=2)
+    until(has(scene.beside / "other.log", b"run 2\nrun 3\n"))
+    scene.all_have_written()
+    scene.go_on()
+    for name in POLICIES:
+        until(has(disk.path / f"{name}.log", b"\nend\n"))
+        written = (disk.path / f"{name}.log").read_bytes()
+        marks = sum(int(size) for _, size in MARK.findall(written))
+        kept = MARK.sub(b"", written)
+        missing = len(SENT) - len(kept) - marks
+        assert missing <= 64 << 10, name
+    assert daemon.stop() == 0
+
+
+# -- disks that take nothing ----------------------------------------------------------------------
+
+FS_IOC_SETFLAGS, FS_IMMUTABLE_FL = 0x40086602, 0x10
+"""See ioctl_iflags(2)."""
+
+
+@contextlib.contextmanager
+def read_only(disk):
+    disk.fail()
+    yield "EROFS"
+    disk.repair()
+
+
+@contextlib.contextmanager
+def immutable(disk):
+    with contextlib.ExitStack() as stack:
+        files = [os.open(disk.path / f"{name}.log", os.O_RDONLY) for name in POLICIES]
+        for fd in files:
+            stack.callback(os.close, fd)
+            fcntl.ioctl(fd, FS_IOC_SETFLAGS, FS_IMMUTABLE_FL.to_bytes(8, "little"))
+        yield "EPERM"
+        for fd in files:
+            fcntl.ioctl(fd, FS_IOC_SETFLAGS, bytes(8))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("trouble", [read_only, immutable])
+def test_what_cannot_be_written_is_counted_and_writing_goes_on_by_itself(
+    daemon, board, disk, trouble
+):
+    scene = Scene(daemon, board, disk.path)
+    until(lambda: all(has(disk.path / f"{name}.log", b"begin\n")() for name in POLICIES))
+    with trouble(disk) as error:
+        scene.go_on()
+        for name in POLICIES:
+            failed = daemon.wait_for("log.write_failed", name)
+            assert (failed["path"], failed["error"]) == (f"{disk.path}/{name}.log", error)
+        scene.all_have_written()
+        assert scene.restart() < 3
+        scene.answers()
+    for name in POLICIES:
+        daemon.wait_for("log.resumed", name)
+    scene.go_on()
+    for slot, name in enumerate(POLICIES):
+        until(has(disk.path / f"{name}.log", b"\nend\n"))
+        lines, _ = scene.is_exact(name, slot, (disk.path / f"{name}.log").read_bytes())
+        assert lines > 0
+    assert daemon.stop() == 0
+
+
+class Gone:
+    """A directory of log files that is moved away, and removed; the files can still be read."""
+
+    def __init__(self, where):
+        self._files = {name: (where / f"{name}.log").open("rb") for name in POLICIES}
+        where.rename(where.with_name("gone"))
+
+    def remove(self, where):
+        shutil.rmtree(where.with_name("gone"))
+
+    def written(self, name, where):
+        """Return what was written to the file that is gone, and to the one in its place."""
+        with self._files[name] as old:
+            return old.read() + (where / f"{name}.log").read_bytes()
+
+
+def test_a_log_directory_that_was_removed_is_made_again(daemon, board, tmp_path):
+    where = tmp_path / "log"
+    scene = Scene(daemon, board, where)
+    until(lambda: all(has(where / f"{name}.log", b"begin\n")() for name in POLICIES))
+    old = Gone(where)
+    scene.go_on()
+    old.remove(where)
+    scene.all_have_written()
+    scene.go_on()
+    for slot, name in enumerate(POLICIES):
+        until(has(where / f"{name}.log", b"\nend\n"))
+        assert daemon.wait_for("log.reopened", name)["files"] == 1
+        assert scene.is_exact(name, slot, old.written(name, where)) == (0, 0)
+    assert daemon.stop() == 0
+
+    assert where.stat().st_mode & 0o777 == 0o750
+
+
+def put_file(where):
+    where.write_bytes(b"")
+    return "ENOTDIR"
+
+
+def put_link_of_somebody(where):
+    elsewhere = where.with_name("elsewhere")
+    elsewhere.mkdir(mode=0o700)
+    where.symlink_to(elsewhere)
+    os.chown(where, 65533, 65533, follow_symlinks=False)
+    return "EPERM"
+
+
+@pytest.mark.parametrize(
+    "put", [put_file, pytest.param(put_link_of_somebody, marks=pytest.mark.root)]
+)
+def test_what_stands_in_the_place_of_a_log_directory_is_not_used(daemon, board, tmp_path, put):
+    where = tmp_path / "log"
+    scene = Scene(daemon, board, where)
+    until(lambda: all(has(where / f"{name}.log", b"begin\n")() for name in POLICIES))
+    old = Gone(where)
+    error = put(where)
+    old.remove(where)
+    scene.go_on()
+    scene.all_have_written()
+    for name in POLICIES:
+        assert daemon.wait_for("log.write_failed", name)["error"] == error
+    assert scene.restart() < 3
+    where.unlink()
+    for name in POLICIES:
+        daemon.wait_for("log.resumed", name)
+    scene.go_on()
+    for slot, name in enumerate(POLICIES):
+        until(has(where / f"{name}.log", b"\nend\n"))
+        assert scene.is_exact(name, slot, old.written(name, where))[0] > 0
+    assert daemon.stop() == 0
+
+    assert list(tmp_path.glob("elsewhere/*")) == []

@@ -214,3 +214,15 @@ def test_every_line_is_written_once_or_counted_as_lost(steps, overflow, ring):
     assert len(kept) + bench.lost[0] == sent
     assert len(kept) * len(LINE) + bench.lost[1] == sent * len(LINE)
     assert sum(gap.lines for gap in bench.gaps) == bench.lost[0]
+
+
+def test_nothing_is_dropped_as_long_as_the_service_waits():
+    bench = Bench(block_for=7.0, ring=len(LINE))
+    bench.sink.room = 0
+    for _ in range(4):  # what one turn had read already
+        bench.put()
+    assert bench.lost == (0, 0)
+    bench.now += 7.0
+    bench.put()
+
+    assert bench.lost == (3, 3 * len(LINE))  # one is on its way, one is held
