@@ -87,6 +87,18 @@ error ExpectedMore ()
 """  # noqa: E501 - a method is one line
 
 
+class Bounds(NamedTuple):
+    """Hold how many clients a socket serves, of all users and of one; and who they can be.
+
+    `role_of_pid` decides by the process alone, for a socket that is meant for one of ours; without
+    it users and groups do. A client that is let in by it is never more than its role.
+    """
+
+    conversations: int = CONVERSATIONS
+    per_uid: int = PER_UID
+    role_of_pid: Callable[[int], Role] | None = None
+
+
 class Outward(NamedTuple):
     """Hold whom the server tells what it saw."""
 
@@ -98,13 +110,15 @@ class Outward(NamedTuple):
 class ControlServer:
     """Accept clients and hand their calls to the handlers. Owns the listening socket."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a server stands between
         self,
         loop: Loop,
         listener: socket.socket,
         handlers: Mapping[str, Handler],
         outward: Outward,
         description: str,
+        *,
+        bounds: Bounds = Bounds(),  # noqa: B008 - it cannot be changed
     ) -> None:
         self.loop = loop
         self.access = Access(os.geteuid())
@@ -112,6 +126,7 @@ class ControlServer:
         self._handlers = handlers
         self._outward = outward
         self._description = description
+        self._bounds = bounds
         self._conversations: dict[Conversation, None] = {}
         self._queue: deque[Conversation] = deque()
         self._waiting: tuple[socket.socket, Peer, Role] | None = None
@@ -216,6 +231,9 @@ class ControlServer:
         pid, uid, gid = struct.unpack(
             "iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         )
+        if self._bounds.role_of_pid is not None:
+            self.admit(sock, Peer(uid, gid, pid, full=False), self._bounds.role_of_pid(pid))
+            return
         role = role_of(self.access, uid, frozenset({gid}) | peer_groups(sock), pid)
         self.admit(sock, Peer(uid, gid, pid, role is Role.FULL), role)
 
@@ -252,9 +270,10 @@ class ControlServer:
 
         Users have a share, but for those who could end the daemon anyway.
         """
-        limit = CONVERSATIONS if peer.uid == 0 else CONVERSATIONS - 1
+        most = self._bounds.conversations
+        limit = most if peer.uid == 0 else most - 1
         mine = [one for one in self._conversations if one.peer.uid == peer.uid]
-        if not peer.full and len(mine) >= PER_UID:
+        if not peer.full and len(mine) >= self._bounds.per_uid:
             return self._evict(mine)
         return len(self._conversations) < limit or self._evict(list(self._conversations))
 

@@ -39,7 +39,7 @@ from supervisord_pidfd.core.notices import (
     Told,
 )
 from supervisord_pidfd.core.reload import PlanItem, ReloadPlan
-from supervisord_pidfd.core.spec import SupervisorSpec, dump
+from supervisord_pidfd.core.spec import GatewaySpec, SupervisorSpec, dump
 from supervisord_pidfd.errors import StartupError
 from supervisord_pidfd.garbage import Garbage
 from supervisord_pidfd.hands import Hands
@@ -213,9 +213,9 @@ class Daemon:
         self._settle_settings(spec)
         plan = supervisor.apply(order.services, spec, restart=order.restart)
         if self._internals is not None:
-            self._internals.serve(spec.metrics)
+            self._internals.serve(self._gateway_spec(spec))
             needed = needs_checker(order.services)
-            self._internals.check(spec.metrics.user, needed=needed)
+            self._internals.check(spec.web.user, needed=needed)
         reply = order.outcome.reply
         if not order.whole:
             reply = reply._replace(digest=self._digest)
@@ -309,12 +309,12 @@ class Daemon:
         supervisor.start(services)
         internals = Internals(hands, supervisor, self._publisher, self._features, asker)
         self._internals = internals
-        internals.check(spec.metrics.user, needed=needs_checker(services))
+        internals.check(spec.web.user, needed=needs_checker(services))
         if self._log_pipe is not None:
             if reply.problems:
                 self._warn(reply)
             internals.start_logger(self._log_pipe, self._taps, spec.log_format)
-            internals.serve(spec.metrics)
+            internals.serve(self._gateway_spec(spec))
         self._tell(DaemonReady(self._clock.now() - self._launch.begun))
 
     def _make_taps(self) -> None:
@@ -393,6 +393,14 @@ class Daemon:
             self._listener = Listener(path, mode_of(spec))
         except OSError as error:
             self._tell(ControlUnavailable(path, word_of(error)))
+
+    def _gateway_spec(self, spec: SupervisorSpec) -> GatewaySpec:
+        """Gather what the gateway is told, and open the socket that it comes in by."""
+        gateway = GatewaySpec(spec.metrics, spec.web)
+        if self._panel is None:
+            return gateway
+        directory = self._runtime.path if self._runtime is not None else None
+        return gateway._replace(socket=self._panel.open_door(gateway, directory))
 
     def _make_panel(self, supervisor: Supervisor, hands: Hands) -> Panel:
         going_over = GoingOver(

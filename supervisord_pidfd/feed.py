@@ -12,7 +12,7 @@ from supervisord_pidfd.core.exitstatus import Exited, Signaled
 from supervisord_pidfd.core.lifecycle import End, Phase, ServiceState, health_of, is_ready
 from supervisord_pidfd.core.metrics import Tally
 from supervisord_pidfd.core.notices import GatewayListenFailed, GatewayListening, Told
-from supervisord_pidfd.core.spec import MetricsSpec, ServiceSpec, dump
+from supervisord_pidfd.core.spec import GatewaySpec, ServiceSpec, dump
 from supervisord_pidfd.line import Line
 from supervisord_pidfd.loop import Loop
 from supervisord_pidfd.process import (
@@ -43,7 +43,7 @@ class Sources(NamedTuple):
 class Feed:
     """Talk to one gateway process after another, as its companion."""
 
-    def __init__(self, loop: Loop, settings: MetricsSpec, sources: Sources) -> None:
+    def __init__(self, loop: Loop, settings: GatewaySpec, sources: Sources) -> None:
         self.settings = settings
         self._sources = sources
         self._line = Line(loop, self._answer, self.flush)

@@ -11,13 +11,14 @@ from supervisord_pidfd.core.events import RestartRequested, StartRequested, Stop
 from supervisord_pidfd.core.lifecycle import Phase, Wanted
 from supervisord_pidfd.core.spec import (
     BackoffSpec,
-    MetricsSpec,
+    GatewaySpec,
     RestartPolicy,
     ServiceSpec,
     StartLimitSpec,
     StopSpec,
     StopStep,
 )
+from supervisord_pidfd.door import GATEWAY
 from supervisord_pidfd.feed import Feed, LogChannel, Sources
 from supervisord_pidfd.hands import Hands
 from supervisord_pidfd.process import CHANNEL_FD, PASSED_FD
@@ -29,7 +30,7 @@ from supervisord_pidfd.sysabi import Features
 from supervisord_pidfd.taps import Taps
 
 STOP_TIMEOUT = 2.0
-LOGGER, GATEWAY, CHECKER = ":logger", ":gateway", ":checker"
+LOGGER, CHECKER = ":logger", ":checker"
 _HAVING_PROCESS = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING})
 
 
@@ -78,10 +79,10 @@ class Internals:
 
     # -- gateway ----------------------------------------------------------------------------------
 
-    def serve(self, settings: MetricsSpec) -> None:
+    def serve(self, settings: GatewaySpec) -> None:
         """Start, restart or stop the gateway, as these settings want it."""
         if self._feed is None:
-            if settings.listen:
+            if settings.listens:
                 tally = self._publisher.tally
                 taps = self._hands.taps
                 sources = Sources(
@@ -95,7 +96,7 @@ class Internals:
             self._feed.settings = settings
             gateway = self._supervisor.internals[GATEWAY]
             gateway.post(
-                RestartRequested("config") if settings.listen else StopRequested("config")
+                RestartRequested("config") if settings.listens else StopRequested("config")
             )
 
     def touched(self, name: str) -> None:

@@ -5,6 +5,7 @@ from memory. It exists as soon as services do, and serves whatever listener it i
 """
 
 import os
+import socket
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -13,15 +14,17 @@ from supervisord_pidfd.accounts import Accounts
 from supervisord_pidfd.accounts import Sources as AccountsSources
 from supervisord_pidfd.answers import Answers
 from supervisord_pidfd.changes import Changes
-from supervisord_pidfd.commands import Access, bind
+from supervisord_pidfd.commands import Access, Role, bind
 from supervisord_pidfd.configuring import Configuring, GoingOver
-from supervisord_pidfd.control import ControlServer, Outward
+from supervisord_pidfd.control import Bounds, ControlServer, Outward
 from supervisord_pidfd.core import naming
 from supervisord_pidfd.core.history import History
 from supervisord_pidfd.core.lifecycle import Phase, ServiceState
 from supervisord_pidfd.core.notices import ControlUnavailable, Told
 from supervisord_pidfd.core.reload import PlanItem
+from supervisord_pidfd.core.spec import GatewaySpec
 from supervisord_pidfd.deployment import Deployment
+from supervisord_pidfd.door import GATEWAY, NAME, Door
 from supervisord_pidfd.errors import StartupError
 from supervisord_pidfd.explain import Applied, Need, Subject
 from supervisord_pidfd.hands import Hands
@@ -63,6 +66,7 @@ class Panel:
         self._supervisor = supervisor
         self._listener: Listener | None = None
         self._server: ControlServer | None = None
+        self._door = Door(self._serve, self._gateway_pid)
         self._groups: dict[str, list[str]] | None = None
         self._applied: dict[str, Applied] = {}
         self._shutdown_told = False
@@ -119,13 +123,40 @@ class Panel:
     def serve(self, listener: Listener) -> None:
         """Serve clients on this socket."""
         self._listener = listener
+        self._server = self._serve(listener.socket, Bounds())
+        self._admit()
+
+    def _serve(self, listener: socket.socket, bounds: Bounds) -> ControlServer:
         with open(DESCRIPTION, encoding="utf-8") as file:
             description = file.read()
         loop, publisher, crashed = self._loop, self._sides.publisher, self._sides.crashed
         outward = Outward(publisher.tell, publisher.tally, crashed)
-        server = ControlServer(loop, listener.socket, self._handlers, outward, description)
-        self._server = server
-        self._admit()
+        return ControlServer(loop, listener, self._handlers, outward, description, bounds=bounds)
+
+    def open_door(self, gateway: GatewaySpec, directory: str | None) -> str | None:
+        """Let the gateway in as its settings say; return where, None if it cannot come in.
+
+        It serves metrics and health all the same: what these need comes to it by another way.
+        """
+        if not gateway.listens:
+            self._door.close()
+            return None
+        web = gateway.web
+        if directory is None:
+            if web.listen or web.rpc_listen:
+                self._sides.publisher.tell(Told(ControlUnavailable(NAME, "no runtime directory")))
+            return None
+        role = Role.FULL if web.may_control else Role.READ
+        try:
+            return self._door.open(directory, web.identity, role)
+        except (OSError, StartupError) as error:
+            path = os.path.join(directory, NAME)
+            self._sides.publisher.tell(Told(ControlUnavailable(path, word_of(error))))
+            return None
+
+    def _gateway_pid(self) -> int | None:
+        gateway = self._supervisor.internals.get(GATEWAY)
+        return None if gateway is None else gateway.state.pid
 
     def _admit(self) -> None:
         """Let those in whom the configuration names."""
@@ -155,15 +186,18 @@ class Panel:
             self._trials.close()
             self.configuring.close()
             self._changes.supersede_all("shutdown")
-        return self._server is not None and self._server.work()
+        more = self._server is not None and self._server.work()
+        return self._door.work() or more
 
     def spread(self) -> bool:
         """Hand on what changed to those who follow; return whether there is anything to send."""
         spread = self._streams.spread()
-        return spread or (self._server is not None and self._server.has_work)
+        served = self._server is not None and self._server.has_work
+        return spread or served or self._door.has_work
 
     def close(self) -> None:
-        """End all conversations, and take the socket away."""
+        """End all conversations, and take the sockets away."""
+        self._door.close()
         if self._server is not None:
             self._server.close()
             self._server = None

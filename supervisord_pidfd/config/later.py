@@ -17,7 +17,6 @@ _KEYS = """
     supervisor.survivors
     supervisor.log.stderr_path
     metrics.canary
-    web.listen web.control web.token_file web.allowed_hosts web.rpc web.rpc_listen
     service.*.sockets
     service.*.scheduling.io_class service.*.scheduling.io_priority service.*.cgroup
     service.*.sandbox.capability_bounding_set service.*.sandbox.ambient_capabilities

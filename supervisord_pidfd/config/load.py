@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from supervisord_pidfd.config import budgets, later, model
+from supervisord_pidfd.config.doors import Doors
 from supervisord_pidfd.config.edges import Edges
 from supervisord_pidfd.config.positions import Places
 from supervisord_pidfd.config.problems import has_errors, in_order
@@ -18,7 +19,7 @@ from supervisord_pidfd.config.tree import Table, Tree
 from supervisord_pidfd.config.units import quoted
 from supervisord_pidfd.config.validate import Validator
 from supervisord_pidfd.config.written import settings_written_of
-from supervisord_pidfd.core.spec import ServiceSpec, SupervisorSpec, dump
+from supervisord_pidfd.core.spec import GatewaySpec, ServiceSpec, SupervisorSpec, dump
 
 if TYPE_CHECKING:
     from supervisord_pidfd.config.child import Request
@@ -37,10 +38,13 @@ def load(request: "Request") -> dict[str, Any]:
         sections = checked.sections()
         services = checked.services()
         edges = Edges(tree, report, checked.names(), services, checked.groups())
-        log_dir = directories(sections, tree, request).get("log.dir")
-        supervisor = supervisor_spec(sections, tree, log_dir)._replace(
+        places = directories(sections, tree, request)
+        supervisor = supervisor_spec(sections, tree, places.get("log.dir"))._replace(
             groups=edges.group_specs, written=settings_written_of(tree)
         )
+        if sections.web is not None:
+            web = Doors(sections, tree, report, reader).spec(places.get("runtime.dir"))
+            supervisor = supervisor._replace(web=web)
         count = sum(len(service.instances or ("",)) for service in services.values())
         if _fits(request, report, tree, supervisor, services):
             resolver = Resolver(request, tree, report, sections)
@@ -129,7 +133,7 @@ def _fits(
 ) -> bool:
     """Tell whether the daemon has the descriptors that its services need, beside its own."""
     needed = budgets.RESERVE + budgets.descriptors(services)
-    if supervisor.metrics.listen:
+    if GatewaySpec(supervisor.metrics, supervisor.web).listens:
         needed += budgets.FOR_GATEWAY
     if supervisor.socket != "none" and request.file is not None:
         needed += budgets.FOR_CONTROL

@@ -51,7 +51,7 @@ class Reader:
         """Read and parse one file; None if there is nothing to go on with."""
         self.names.append(path)
         try:
-            content = self._content(path)
+            content, _ = self._content(path)
         except RefusedError as error:
             if named_at is None:
                 self._report.outside(path, error.code, f"cannot read the file: {error.why}")
@@ -79,6 +79,14 @@ class Reader:
         ordered = sorted(found, key=os.fsencode)
         return [source for path in ordered if (source := self.file(path, found[path]))]
 
+    def trusted(self, path: str) -> tuple[bytes, os.stat_result]:
+        """Return the content of another file that says who may do what.
+
+        Raises:
+            RefusedError: It cannot be read, or must not be used.
+        """
+        return self._content(path)
+
     def _matching(self, main: Source, pattern: str, place: Place) -> list[str]:
         path = os.path.join(os.path.dirname(main.name), pattern)
         if not glob.has_magic(pattern):
@@ -90,8 +98,8 @@ class Reader:
         matches = (match for match in glob.iglob(path) if match.endswith(".toml"))
         return list(itertools.islice(matches, MAX_FILES + 2))
 
-    def _content(self, path: str) -> bytes:
-        """Return the content of a file that may be trusted.
+    def _content(self, path: str) -> tuple[bytes, os.stat_result]:
+        """Return content and status of a file that may be trusted.
 
         Raises:
             RefusedError: It cannot be read, or must not be used.
@@ -100,7 +108,8 @@ class Reader:
             # O_NONBLOCK, because opening a FIFO would wait for somebody to write.
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
             try:
-                self._distrust(path, os.fstat(fd))
+                status = os.fstat(fd)
+                self._distrust(path, status)
                 content = _read(fd, MAX_FILE + 1)
             finally:
                 os.close(fd)
@@ -114,7 +123,7 @@ class Reader:
             raise RefusedError("too-large", "it is larger than 1 MiB")
         if self._left < 0:
             raise RefusedError("too-large", "all files together are larger than 8 MiB")
-        return content
+        return content, status
 
     def _distrust(self, path: str, status: os.stat_result) -> None:
         """Refuse what is no regular file, and for root what others could change."""

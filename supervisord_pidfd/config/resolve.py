@@ -27,6 +27,7 @@ from supervisord_pidfd.config.tree import Tree
 from supervisord_pidfd.config.written import written_of
 from supervisord_pidfd.core.spec import (
     CommandSpec,
+    GatewaySpec,
     Identity,
     ServiceSpec,
     StartFault,
@@ -56,12 +57,12 @@ class Resolver:
 
     def accounts(self, supervisor: SupervisorSpec) -> SupervisorSpec:
         """Say who may read and, where there is a gateway of root, whom that runs as."""
-        metrics = supervisor.metrics
-        if self._request.uid == 0 and metrics.listen:
-            identity = gateway_identity(metrics.user, self._tree, self._report, self._accounts)
-            metrics = metrics._replace(identity=identity)
+        web = supervisor.web
+        if self._request.uid == 0 and GatewaySpec(supervisor.metrics, web).listens:
+            identity = gateway_identity(web.user, self._tree, self._report, self._accounts)
+            web = web._replace(identity=identity)
         uids, gids = readers(self._sections, self._tree, self._report, self._accounts)
-        return supervisor._replace(metrics=metrics, read_uids=uids, read_gids=gids)
+        return supervisor._replace(web=web, read_uids=uids, read_gids=gids)
 
     def look_at_chains(self, services: Mapping[str, model.Service], edges: Edges) -> None:
         """Report what is likely not meant of services that wait for each other."""

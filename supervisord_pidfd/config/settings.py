@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from supervisord_pidfd.config import host, paths
 from supervisord_pidfd.config.parts import given, rotation_of
+from supervisord_pidfd.config.positions import Path
 from supervisord_pidfd.config.sources import Report
 from supervisord_pidfd.config.tree import Tree
 from supervisord_pidfd.core.spec import Identity, LogFormat, LogSpec, MetricsSpec, SupervisorSpec
@@ -31,10 +32,10 @@ class Sections(NamedTuple):
 
 
 def supervisor_spec(sections: Sections, tree: Tree, log_dir: str | None = None) -> SupervisorSpec:
-    """Build the settings of the daemon and of its gateway."""
-    daemon, metrics, web = sections
+    """Build the settings of the daemon and of its metrics."""
+    daemon, metrics, _ = sections
     return SupervisorSpec(
-        metrics=MetricsSpec(**_gateway(metrics, tree), **given(user=web and web.user)),
+        metrics=MetricsSpec(**_metrics(metrics, tree)),
         **_daemon(daemon, tree, log_dir),
     )
 
@@ -78,11 +79,11 @@ def _own_log(table: "tables.DaemonLog | None", tree: Tree, log_dir: str | None) 
     )
 
 
-def _gateway(table: "tables.Metrics | None", tree: Tree) -> dict[str, Any]:
+def _metrics(table: "tables.Metrics | None", tree: Tree) -> dict[str, Any]:
     if table is None:
         return {}
     return given(
-        listen=_listen(table.listen, tree),
+        listen=addresses(table.listen, ("metrics", "listen"), tree),
         include=table.include,
         exclude=table.exclude,
         phases=table.phases,
@@ -91,13 +92,13 @@ def _gateway(table: "tables.Metrics | None", tree: Tree) -> dict[str, Any]:
     )
 
 
-def _listen(addresses: tuple[str, ...] | None, tree: Tree) -> tuple[str, ...] | None:
-    if addresses is None:
+def addresses(texts: tuple[str, ...] | None, where: Path, tree: Tree) -> tuple[str, ...] | None:
+    """Make the paths among addresses absolute."""
+    if texts is None:
         return None
-    where = ("metrics", "listen")
     return tuple(
-        f"unix:{tree.absolute(address[5:], where)}" if address.startswith("unix:") else address
-        for address in addresses
+        f"unix:{tree.absolute(text[5:], where)}" if text.startswith("unix:") else text
+        for text in texts
     )
 
 

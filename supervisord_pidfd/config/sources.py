@@ -19,6 +19,8 @@ MASK = "…"
 
 def is_sensitive(path: Path) -> bool:
     """Tell whether a value of this key path must not be shown."""
+    if path == ("web", "token_file"):
+        return False  # it only leads there
     return "secrets" in path or any(
         isinstance(part, str) and _SENSITIVE.search(part) for part in path
     )
@@ -119,6 +121,10 @@ class Report:
             for option in options
             if problem.severity == "error"
         )
+
+    def told_of(self, file: str) -> bool:
+        """Tell whether there is an error in a file already."""
+        return any(p.file == file and p.severity == "error" for p in self.problems)
 
     def outside(self, file: str, code: str, message: str) -> None:
         """Add an error about what cannot be shown, because it could not be read."""

@@ -31,7 +31,15 @@ from supervisord_pidfd.config.fields import (
     Words,
 )
 from supervisord_pidfd.config.model import Table, key
-from supervisord_pidfd.config.targets import Calendar, HeaderName, Period, Rate, Status, TimeZone
+from supervisord_pidfd.config.targets import (
+    Calendar,
+    HeaderName,
+    HostName,
+    Period,
+    Rate,
+    Status,
+    TimeZone,
+)
 
 # -- of a service ---------------------------------------------------------------------------------
 
@@ -264,9 +272,21 @@ class Metrics(Table):
 
 
 class Web(Table):
-    """The gateway."""
+    """Dashboard and HTTP API, and the gateway that serves them."""
 
+    listen: Listen | None = key("IP:PORT, [IP]:PORT or unix:PATH")
+    control: Flag | None = key("allow changes over HTTP; needs token_file")
+    token_file: Words | None = key(
+        "one ROLE:SHA256HEX a line, ROLE metrics, read or control; then a token is needed"
+    )
     user: Account | None = key("whom the gateway runs as")
+    allowed_hosts: tuple[HostName, ...] | None = key(
+        "Host names accepted beside IP addresses and localhost"
+    )
+    rpc: Annotated[str, fields.choice("off", "read", "control")] | None = key(
+        "XML-RPC as Supervisor has it, at /RPC2"
+    )
+    rpc_listen: Listen | None = key("where: IP:PORT, [IP]:PORT or unix:PATH")
 
 
 class Group(Table):

@@ -14,6 +14,7 @@ MAX_HEADER = 8192
 MAX_COUNT = 1_000_000
 
 _HOST = r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])"
+_HOST_NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]{0,252}[a-z0-9_])?", re.ASCII)
 _ENDPOINT = re.compile(rf"{_HOST}:([0-9]{{1,5}})")
 _URL = re.compile(rf"https?://{_HOST}(?::([0-9]{{1,5}}))?(?:[/?][^\s#]*)?", re.ASCII)
 _STATUS = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
@@ -97,6 +98,15 @@ def check_header_name(value: object) -> str:
     return name
 
 
+def check_host_name(value: object) -> str:
+    """Accept a name as it stands in a Host header, without its port; return it in lower case."""
+    name = check_text(value).lower()
+    if not _HOST_NAME.fullmatch(name):
+        hint = 'write "supervisor.example.org", without a port'
+        raise refuse("bad-value", f"not a host name: {quoted(value)}", hint)
+    return name
+
+
 def _status(value: object) -> tuple[tuple[int, int], ...]:
     ranges = []
     for part in value.split(",") if isinstance(value, str) and len(value) <= 1000 else [""]:
@@ -155,6 +165,7 @@ _STRING = {"type": "string"}
 
 Period = Annotated[float, Kind(check_period, _DURATION)]
 HeaderName = Annotated[str, Kind(check_header_name, _STRING)]
+HostName = Annotated[str, Kind(check_host_name, _STRING)]
 Status = Annotated[
     tuple[tuple[int, int], ...],
     Kind(unit(_status), {"type": "string", "examples": ["200-399", "200,204"]}),

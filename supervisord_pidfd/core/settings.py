@@ -8,8 +8,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from supervisord_pidfd.core.reload import KeyChange, Line, PlanItem, lines_of
-from supervisord_pidfd.core.spec import LogSpec, MetricsSpec, SupervisorSpec
+from supervisord_pidfd.core.reload import HIDDEN, KeyChange, Line, PlanItem, lines_of
+from supervisord_pidfd.core.spec import LogSpec, MetricsSpec, SupervisorSpec, WebSpec
 
 DAEMON = ":supervisor"
 """What stands for the daemon itself in a plan; no service can have this name."""
@@ -21,9 +21,10 @@ _KEYS = {
     "log_format": "supervisor.log.format",
 }
 _LOG_KEYS = {"rotate_at": "rotate_every"}
-_METRICS_KEYS = {"user": "web.user"}
-_NOT_SHOWN = frozenset({"identity", "written", "origin"})
-"""Members that follow from others or from the host."""
+_TOKENS = "web.token_file"
+_NOT_SHOWN = frozenset({"identity", "tokens", "written", "origin"})
+"""Members that follow from others or from the host, and what is behind a token file."""
+_GROUPED = frozenset({"groups", "metrics", "web", "own_log"})
 
 NEEDS_NEW_DAEMON = frozenset({"socket", "runtime_dir", "reaper", "subreaper", "log_format"})
 """Members of `SupervisorSpec` that the daemon reads once, when it starts."""
@@ -31,9 +32,18 @@ NEEDS_NEW_DAEMON = frozenset({"socket", "runtime_dir", "reaper", "subreaper", "l
 
 def settings_item(old: SupervisorSpec, new: SupervisorSpec) -> PlanItem | None:
     """Tell what changes beside the services; None if nothing does."""
-    members = (*_supervisor(old, new), *_groups(old, new), *_metrics(old.metrics, new.metrics))
+    members = (
+        *_supervisor(old, new),
+        *_groups(old, new),
+        *_section("metrics", old.metrics, new.metrics),
+        *_section("web", old.web, new.web),
+    )
     before, after = lines_of(old), lines_of(new)
     changes = tuple(_change(*member, before, after) for member in members)
+    if old.web.tokens != new.web.tokens and old.web.token_file == new.web.token_file:
+        at = _line(after, _TOKENS)
+        place = (at.file, at.line) if at else (None, None)
+        changes += (KeyChange(_TOKENS, HIDDEN, HIDDEN, *place),)
     return PlanItem("update", DAEMON, changes) if changes else None
 
 
@@ -67,17 +77,19 @@ Member = tuple[str, Any, Any]
 
 def _supervisor(old: SupervisorSpec, new: SupervisorSpec) -> Iterator[Member]:
     for name, before, after in zip(SupervisorSpec._fields, old, new, strict=True):
-        if before != after and name not in _NOT_SHOWN | {"groups", "metrics", "own_log"}:
+        if before != after and name not in _NOT_SHOWN | _GROUPED:
             yield _key(name), before, after
     for name, was, now in zip(LogSpec._fields, old.own_log, new.own_log, strict=True):
         if was != now and name != "format":  # that is `log_format`, too
             yield f"supervisor.log.{_LOG_KEYS.get(name, name)}", was, now
 
 
-def _metrics(old: MetricsSpec, new: MetricsSpec) -> Iterator[Member]:
-    for name, before, after in zip(MetricsSpec._fields, old, new, strict=True):
-        if before != after and name not in _NOT_SHOWN:
-            yield _METRICS_KEYS.get(name, f"metrics.{name}"), before, after
+def _section(
+    name: str, old: MetricsSpec | WebSpec, new: MetricsSpec | WebSpec
+) -> Iterator[Member]:
+    for key, before, after in zip(old._fields, old, new, strict=True):
+        if before != after and key not in _NOT_SHOWN:
+            yield f"{name}.{key}", before, after
 
 
 def _groups(old: SupervisorSpec, new: SupervisorSpec) -> Iterator[Member]:

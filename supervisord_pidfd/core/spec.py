@@ -451,7 +451,7 @@ elsewhere, or a filesystem that was slow to tell its type, is no reason to resta
 
 
 class MetricsSpec(NamedTuple):
-    """Hold what the gateway serves; no listener means no gateway."""
+    """Hold what the gateway serves to Prometheus."""
 
     listen: tuple[str, ...] = ()
     include: str = ""
@@ -459,8 +459,49 @@ class MetricsSpec(NamedTuple):
     phases: bool | None = None
     resources: bool = True
     sample_every: float = 15.0
+
+
+class Token(NamedTuple):
+    """Hold what a client may do who shows the text with this SHA-256."""
+
+    role: str
+    sha256: str
+
+
+class WebSpec(NamedTuple):
+    """Hold what the gateway serves beside metrics, to whom, and whom it runs as.
+
+    `tokens` are what `token_file` held when it was read; None means that there is no such file.
+    `rpc_listen` is empty where `rpc` is off.
+    """
+
+    listen: tuple[str, ...] = ()
+    control: bool = False
+    token_file: str | None = None
+    tokens: tuple[Token, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    rpc: str = "off"
+    rpc_listen: tuple[str, ...] = ()
     user: str | None = None
     identity: Identity | None = None
+
+    @property
+    def may_control(self) -> bool:
+        """Tell whether anybody may change something through the gateway."""
+        return self.control or self.rpc == "control"
+
+
+class GatewaySpec(NamedTuple):
+    """Hold all that the gateway is told; `socket` leads to the core, None where there is none."""
+
+    metrics: MetricsSpec = MetricsSpec()
+    web: WebSpec = WebSpec()
+    socket: str | None = None
+
+    @property
+    def listens(self) -> bool:
+        """Tell whether there is anything to serve: without a listener there is no gateway."""
+        return bool(self.metrics.listen or self.web.listen or self.web.rpc_listen)
 
 
 class SupervisorSpec(NamedTuple):
@@ -487,6 +528,7 @@ class SupervisorSpec(NamedTuple):
     log_format: str = "auto"
     own_log: LogSpec = LogSpec(to=("stdout",))
     metrics: MetricsSpec = MetricsSpec()
+    web: WebSpec = WebSpec()
     written: str = ""
 
 

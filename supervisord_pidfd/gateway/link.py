@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from supervisord_pidfd.channel import Channel
-from supervisord_pidfd.core.spec import MetricsSpec, load
+from supervisord_pidfd.core.spec import GatewaySpec, load
 from supervisord_pidfd.gateway.replica import Replica
 
 ANSWER_WITHIN_S = 1.0
@@ -32,14 +32,14 @@ class Link:
         """Take ownership of the inherited descriptor, one end of a socket pair."""
         return cls(await Channel.open(fd))
 
-    async def settings(self) -> MetricsSpec:
+    async def settings(self) -> GatewaySpec:
         """Read our settings.
 
         Raises:
             StartupError: The core is of another version.
             EOFError: The core has closed its end.
         """
-        return load(MetricsSpec, await self._channel.settings())
+        return load(GatewaySpec, await self._channel.settings())
 
     async def follow(self, replica: Replica) -> None:
         """Keep the replica up to date until the core closes its end."""

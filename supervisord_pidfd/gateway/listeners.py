@@ -8,8 +8,9 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from supervisord_pidfd.core.spec import GatewaySpec
 from supervisord_pidfd.errors import StartupError
 from supervisord_pidfd.gateway.http import Door
 from supervisord_pidfd.gateway.server import Connected
@@ -17,6 +18,8 @@ from supervisord_pidfd.gateway.server import Connected
 BACKLOG = 64
 ACCEPTED_AT_ONCE = 16
 """Fewer than there are places: who comes in a crowd is heard before the crowd has them all."""
+FOR_ALL, FOR_US = 0o111, 0o177
+"""Masks of a path: open to every local user, like a loopback port, or to the daemon's own."""
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
 READ_LIMIT_BYTES = 16384
@@ -26,16 +29,44 @@ Notice = Callable[..., None]
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Hold one address, as written and as the kernel takes it."""
+    """Hold one address, as written and as the kernel takes it, and what is served there.
+
+    `mask` is what is taken from the mode of a socket in the file system.
+    """
 
     text: str
     family: int
     target: tuple[str, int] | str
+    purpose: str = "metrics"
+    mask: int = FOR_ALL
 
     @property
     def near(self) -> bool:
         """Tell whether only this machine reaches it."""
         return isinstance(self.target, str) or ipaddress.ip_address(self.target[0]).is_loopback
+
+
+def addresses_of(settings: GatewaySpec) -> list[Address]:
+    """List where to listen, and what for.
+
+    Whoever may connect to a path of XML-RPC that can change things needs no token there, so it is
+    for the daemon's own user alone.
+
+    Raises:
+        StartupError: One of the addresses is none.
+    """
+    web = settings.web
+    private = web.rpc == "control" and web.token_file is None
+    lists = (
+        ("metrics", settings.metrics.listen, FOR_ALL),
+        ("web", web.listen, FOR_ALL),
+        ("rpc", web.rpc_listen, FOR_US if private else FOR_ALL),
+    )
+    return [
+        replace(parse(text), purpose=purpose, mask=mask)
+        for purpose, texts, mask in lists
+        for text in texts
+    ]
 
 
 def parse(text: str) -> Address:
@@ -69,9 +100,8 @@ def bind(address: Address) -> socket.socket:
     try:
         if isinstance(address.target, str):
             _remove_stale(address.target)
-            # Open to every local user, like a loopback port; by umask, so that there is no moment
-            # with another mode.
-            with _umask(0o111):
+            # By umask, so that there is no moment with another mode.
+            with _umask(address.mask):
                 listener.bind(address.target)
         else:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -120,29 +150,26 @@ def _shown(address: Address, listener: socket.socket) -> str:
 class Listeners:
     """Hold every listener; owns their sockets.
 
-    `texts` are pairs of a purpose and an address; `at` makes the callback of a door.
+    `at` makes the callback of a door.
     """
 
     def __init__(
-        self,
-        texts: Iterable[tuple[str, str]],
-        at: Callable[[Door], Connected],
-        notice: Notice,
+        self, addresses: Iterable[Address], at: Callable[[Door], Connected], notice: Notice
     ) -> None:
-        self._addresses = [(purpose, parse(text)) for purpose, text in texts]
+        self._addresses = tuple(addresses)
         self._at = at
         self._notice = notice
-        self._bound: list[tuple[str, Address, socket.socket]] = []
-        self._failed: list[tuple[str, Address, str]] = []
+        self._bound: list[tuple[Address, socket.socket]] = []
+        self._failed: list[tuple[Address, str]] = []
         self._servers: list[asyncio.Server] = []
 
     def bind_all(self) -> None:
         """Try each address once; done while we still have the daemon's privileges."""
-        for purpose, address in self._addresses:
+        for address in self._addresses:
             try:
-                self._bound.append((purpose, address, bind(address)))
+                self._bound.append((address, bind(address)))
             except OSError as error:
-                self._failed.append((purpose, address, self._tell(address, error, "")))
+                self._failed.append((address, self._tell(address, error, "")))
 
     async def serve(self) -> None:
         """Accept connections on what is bound; return when nothing is left to be tried."""
@@ -152,16 +179,16 @@ class Listeners:
             for failed in self._failed:
                 group.create_task(self._keep_trying(*failed))
 
-    async def _accept(self, purpose: str, address: Address, listener: socket.socket) -> None:
-        connected = self._at(Door(purpose, address.near))
+    async def _accept(self, address: Address, listener: socket.socket) -> None:
+        connected = self._at(Door(address.purpose, address.near))
         server = await asyncio.start_server(
             connected, sock=listener, limit=READ_LIMIT_BYTES, backlog=ACCEPTED_AT_ONCE
         )
         listener.listen(BACKLOG)  # asyncio takes its number of accepts for the queue's length
         self._servers.append(server)
-        self._notice("listening", address=_shown(address, listener), serves=purpose)
+        self._notice("listening", address=_shown(address, listener), serves=address.purpose)
 
-    async def _keep_trying(self, purpose: str, address: Address, told: str) -> None:
+    async def _keep_trying(self, address: Address, told: str) -> None:
         delay = RETRY_FIRST_S
         while True:
             await asyncio.sleep(delay)
@@ -171,7 +198,7 @@ class Listeners:
             except OSError as error:
                 told = self._tell(address, error, told)
             else:
-                return await self._accept(purpose, address, listener)
+                return await self._accept(address, listener)
 
     def _tell(self, address: Address, error: OSError, told: str) -> str:
         """Tell why an address cannot be used, once for each reason."""
@@ -184,5 +211,5 @@ class Listeners:
         """Close every listener."""
         for server in self._servers:
             server.close()
-        for _, _, listener in self._bound:
+        for _, listener in self._bound:
             listener.close()

@@ -16,10 +16,11 @@ from typing import Any
 
 from supervisord_pidfd import privileges
 from supervisord_pidfd.clock import SystemClock
+from supervisord_pidfd.core.spec import WebSpec
 from supervisord_pidfd.errors import StartupError
 from supervisord_pidfd.gateway.access import Policy
 from supervisord_pidfd.gateway.link import Link
-from supervisord_pidfd.gateway.listeners import Listeners
+from supervisord_pidfd.gateway.listeners import Listeners, addresses_of
 from supervisord_pidfd.gateway.replica import Replica
 from supervisord_pidfd.gateway.router import Router
 from supervisord_pidfd.gateway.routes import Site
@@ -43,13 +44,13 @@ async def run(fd: int, counters: Counters | None = None) -> None:
         settings = await link.settings()
     except EOFError:
         return
-    replica = Replica(settings)
-    site = Site(link, replica, settings, SystemClock(), counters)
-    router = Router(Policy(), site.routes())
+    replica = Replica(settings.metrics)
+    site = Site(link, replica, settings.metrics, SystemClock(), counters)
+    router = Router(_policy(settings.web), site.routes())
     server = Server(router.answer, link.answered)
-    listeners = Listeners((("metrics", text) for text in settings.listen), server.at, link.notice)
+    listeners = Listeners(addresses_of(settings), server.at, link.notice)
     listeners.bind_all()
-    privileges.drop(settings.user)
+    privileges.drop(_user(settings.web))
     following = asyncio.create_task(link.follow(replica))
     loop.add_signal_handler(signal.SIGTERM, following.cancel)
     serving = asyncio.create_task(listeners.serve())
@@ -60,6 +61,17 @@ async def run(fd: int, counters: Counters | None = None) -> None:
         serving.cancel()
         listeners.close()
         link.close()
+
+
+def _policy(web: WebSpec) -> Policy:
+    """Say who may ask for what."""
+    guarded = web.token_file is not None
+    return Policy(guarded, web.tokens, frozenset(web.allowed_hosts), web.control)
+
+
+def _user(web: WebSpec) -> str | None:
+    """Name whom we run as: whoever was found when the file was read, to whom the socket is."""
+    return web.user if web.identity is None else str(web.identity.uid)
 
 
 def _swallow(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

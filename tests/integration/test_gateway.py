@@ -160,10 +160,11 @@ class Gateway:
 def start():
     started = []
 
-    def make(settings=None, **kwargs):
+    def make(settings=None, web=None, **kwargs):
         # As ourselves, so that coverage may write its file; whom it becomes has its own tests.
-        usual = {"listen": ["127.0.0.1:0"], "user": str(os.geteuid())}
-        settings = usual | (settings or {})
+        metrics = {"listen": ["127.0.0.1:0"]} | (settings or {})
+        user = metrics.pop("user", str(os.geteuid()))
+        settings = {"metrics": metrics, "web": {"user": user, **(web or {})}}
         started.append(Gateway(settings, **kwargs))
         return started[-1]
 

@@ -54,6 +54,7 @@ _SPECS: dict[str, Any] = {
     "Service": spec.ServiceSpec("", ()),
     "Supervisor": spec.SupervisorSpec(),
     "Metrics": spec.MetricsSpec(),
+    "Web": spec.WebSpec(),
     "Group": spec.GroupSpec(""),
 }
 _SERVICE = spec.ServiceSpec("", ())
@@ -83,6 +84,7 @@ SAID: dict[str, str] = {
     "Supervisor.shutdown_timeout": "80s; PID 1: 8s",
     "Supervisor.exit_when_idle": "auto",
     "Metrics.phases": "auto",
+    "Web.rpc_listen": "`unix:${runtime.dir}/rpc.sock`",
     "Log.to": "inherit",
     "Log.format": "auto",
     "Log.path": "`${log.dir}/NAME.log`",

@@ -35,6 +35,7 @@ from supervisord_pidfd.core.spec import (
     StopSpec,
     StopStep,
     SupervisorSpec,
+    WebSpec,
     dump,
     load,
 )
@@ -296,8 +297,9 @@ def test_the_keys_of_the_gateway(tmp_path):
     assert reply.ok, render(reply.problems)
     assert reply.supervisor.metrics == MetricsSpec(
         ("127.0.0.1:9877", "[::1]:1", f"unix:{tmp_path}/m.sock"), "^web", "x$",
-        phases=False, resources=False, sample_every=60.0, user="7",
+        phases=False, resources=False, sample_every=60.0,
     )  # fmt: skip
+    assert reply.supervisor.web == WebSpec(user="7")
 
 
 def test_one_address_is_a_list_of_one(tmp_path):
@@ -606,14 +608,14 @@ def test_a_daemon_that_is_not_root_may_name_itself(tmp_path):
 def test_root_runs_the_gateway_as_somebody_else(tmp_path):
     reply = load_text(tmp_path, 'metrics.listen = "127.0.0.1:1"\nweb.user = 12', uid=0)
 
-    assert reply.supervisor.metrics.identity.uid == 12
+    assert reply.supervisor.web.identity.uid == 12
 
 
 @pytest.mark.parametrize("lines", ["", 'web.user = "no such"'])
 def test_the_gateway_is_never_root_for_want_of_an_account(tmp_path, lines):
     reply = load_text(tmp_path, f'metrics.listen = "127.0.0.1:1"\n{lines}', uid=0)
 
-    assert reply.supervisor.metrics.identity.uid != 0
+    assert reply.supervisor.web.identity.uid != 0
     assert [p.code for p in reply.problems] == (["no-such-user"] if lines else [])
 
 

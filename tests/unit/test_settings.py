@@ -2,9 +2,17 @@
 
 import json
 
-from supervisord_pidfd.core.reload import KeyChange, digest_of
+from supervisord_pidfd.core.reload import HIDDEN, KeyChange, digest_of
 from supervisord_pidfd.core.settings import DAEMON, place_of_key, settings_item, waiting_keys
-from supervisord_pidfd.core.spec import GroupSpec, Identity, LogSpec, MetricsSpec, SupervisorSpec
+from supervisord_pidfd.core.spec import (
+    GroupSpec,
+    Identity,
+    LogSpec,
+    MetricsSpec,
+    SupervisorSpec,
+    Token,
+    WebSpec,
+)
 
 PLAIN = SupervisorSpec()
 
@@ -41,18 +49,37 @@ def test_where_the_daemons_own_events_go_is_named_key_by_key():
 
 
 def test_what_follows_from_the_host_is_no_key():
-    new = PLAIN._replace(metrics=MetricsSpec(identity=Identity(7, 7)))
+    new = PLAIN._replace(web=WebSpec(identity=Identity(7, 7)))
 
     assert settings_item(PLAIN, new) is None
 
 
 def test_metrics_and_the_gateways_user_are_named_as_in_the_file():
-    new = PLAIN._replace(metrics=MetricsSpec(listen=("127.0.0.1:9877",), user="web"))
+    new = PLAIN._replace(
+        metrics=MetricsSpec(listen=("127.0.0.1:9877",)), web=WebSpec(control=True, user="web")
+    )
 
     assert keys(PLAIN, new) == {
         "metrics.listen": ("[]", '["127.0.0.1:9877"]'),
+        "web.control": ("false", "true"),
         "web.user": (None, '"web"'),
     }
+
+
+def test_other_tokens_behind_the_same_file_are_told_without_a_word_of_them():
+    old, new = (
+        PLAIN._replace(
+            web=WebSpec(token_file="/t", tokens=(Token("read", digest * 64),)),
+            written=written(("web.token_file", '"/t"', "a", 4)),
+        )
+        for digest in "ab"
+    )
+
+    assert settings_item(old, new).changes == (
+        KeyChange("web.token_file", HIDDEN, HIDDEN, "a", 4),
+    )
+    moved = new._replace(web=new.web._replace(token_file="/u"))
+    assert keys(old, moved) == {"web.token_file": ('"/t"', '"/t"')}
 
 
 def test_groups_come_change_and_go():

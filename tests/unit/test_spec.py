@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisord_pidfd.core.spec import (
+    GatewaySpec,
     MetricsSpec,
     ServiceSpec,
     StopSpec,
     StopStep,
     SupervisorSpec,
+    WebSpec,
     dump,
     load,
 )
@@ -53,7 +55,7 @@ def spec_of(kind):
     return st.builds(kind, **members)
 
 
-SERVICE, METRICS, SUPERVISOR = map(spec_of, (ServiceSpec, MetricsSpec, SupervisorSpec))
+SERVICE, GATEWAY, SUPERVISOR = map(spec_of, (ServiceSpec, GatewaySpec, SupervisorSpec))
 
 
 def over_the_wire(spec):
@@ -67,7 +69,7 @@ def kinds_in(value):
     return type(value)
 
 
-@given(SERVICE | SUPERVISOR | METRICS)
+@given(SERVICE | SUPERVISOR | GATEWAY)
 def test_a_spec_comes_back_the_same(spec):
     back = over_the_wire(spec)
 
@@ -107,3 +109,28 @@ def test_what_does_not_fit_is_an_error(plain, error):
 def test_the_time_to_sigkill_is_that_of_all_steps():
     assert StopSpec((StopStep(15, 5), StopStep(2, 3))).timeout == 8
     assert StopSpec().timeout == 10
+
+
+@pytest.mark.parametrize(
+    ("settings", "listens"),
+    [
+        (GatewaySpec(), False),
+        (GatewaySpec(socket="/x"), False),
+        (GatewaySpec(MetricsSpec(listen=("a",))), True),
+        (GatewaySpec(web=WebSpec(listen=("a",))), True),
+        (GatewaySpec(web=WebSpec(rpc_listen=("a",))), True),
+    ],
+)
+def test_there_is_a_gateway_if_something_listens(settings, listens):
+    assert settings.listens is listens
+
+
+@pytest.mark.parametrize(
+    ("settings", "may"),
+    [
+        (WebSpec(), False), (WebSpec(control=True), True), (WebSpec(rpc="control"), True),
+        (WebSpec(rpc="read"), False),
+    ],
+)  # fmt: skip
+def test_who_may_change_things_through_the_gateway(settings, may):
+    assert settings.may_control is may

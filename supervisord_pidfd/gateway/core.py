@@ -1,0 +1,142 @@
+"""The gateway as a client of the core: calls and streams over gateway.sock.
+
+Every call has a connection of its own, so that a slow answer holds up nobody else, and cancelling
+whoever waits ends the call: the core is told by the end of its connection.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from supervisord_pidfd import wire
+from supervisord_pidfd.commands import INTERFACE
+
+CONNECT_WITHIN_S = 1.0
+ANSWER_WITHIN_S = 10.0
+"""How long the core may take for an answer that waits for nothing."""
+LOADING_WITHIN_S = 60.0
+"""The same, where it loads the configuration first."""
+REPLY_MAX_BYTES = 64 << 20
+
+_LOADING = frozenset({"Plan", "Apply"})
+_WAITING = frozenset({"Start", "Stop", "Restart", "Reload", "Apply", "Wait"})
+"""Methods whose one answer may come as late as the services it is about."""
+
+
+class ControlError(Exception):
+    """Hold an error that the core answered: its short name, such as NoSuchService, and more."""
+
+    def __init__(self, name: str, parameters: Mapping[str, Any]) -> None:
+        super().__init__(name)
+        self.name = name
+        self.parameters = dict(parameters)
+
+
+class CoreClient:
+    """Call the core; parameters that are None are left out."""
+
+    def __init__(self, path: str | None) -> None:
+        """Connect to this socket; None where there is none, and then every call fails."""
+        self._path = path
+
+    async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Call a method and return its one answer.
+
+        What waits for services has no deadline of its own but the `timeout_s` that it is given.
+
+        Raises:
+            ControlError: The core answered an error.
+            ConnectionError: It cannot be reached, hung up, or its answer makes no sense.
+            TimeoutError: It does not answer.
+        """
+        async with asyncio.timeout(within_of(method, parameters)):
+            connection = await _Connection.open(self._path)
+            try:
+                connection.send(method, parameters, more=False)
+                reply, _ = await connection.reply()
+                return reply
+            finally:
+                connection.close()
+
+    async def stream(self, method: str, **parameters: Any) -> AsyncIterator[dict[str, Any]]:
+        """Call a method and give each of its answers; closing the iterator ends the call.
+
+        Raises:
+            ControlError: The core answered an error.
+            ConnectionError: It cannot be reached, hung up, or its answer makes no sense.
+            TimeoutError: It does not let us in.
+        """
+        connection = await _Connection.open(self._path)
+        try:
+            connection.send(method, parameters, more=True)
+            continues = True
+            while continues:
+                reply, continues = await connection.reply()
+                yield reply
+        finally:
+            connection.close()
+
+
+def within_of(method: str, parameters: Mapping[str, Any]) -> float | None:
+    """Return how many seconds a call may take; None if nobody can say."""
+    within = LOADING_WITHIN_S if method in _LOADING else ANSWER_WITHIN_S
+    if method not in _WAITING or parameters.get("wait") is False:
+        return within
+    timeout = parameters.get("timeout_s")
+    return None if timeout is None else within + float(timeout)
+
+
+class _Connection:
+    """Be one connection to the core. Owns its socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, path: str | None) -> "_Connection":
+        """Connect.
+
+        Raises:
+            ConnectionError: Nobody listens there, or we may not connect.
+            TimeoutError: There is no room in the queue of those who want to.
+        """
+        if path is None:
+            raise ConnectionError("the core has no gateway.sock: it has no runtime directory")
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN_S):
+                return cls(*await asyncio.open_unix_connection(path, limit=REPLY_MAX_BYTES))
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise ConnectionError(f"cannot reach the core: {error}") from error
+
+    def send(self, method: str, parameters: Mapping[str, Any], *, more: bool) -> None:
+        """Send a call."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        self._writer.write(wire.call(f"{INTERFACE}.{method}", given, more=more))
+
+    async def reply(self) -> tuple[dict[str, Any], bool]:
+        """Return the next answer, and whether there is more to come.
+
+        Raises:
+            ControlError: It is an error.
+            ConnectionError: There is none, or none that makes sense.
+        """
+        try:
+            frame = await self._reader.readuntil(b"\0")
+            answer = json.loads(frame[:-1])
+            parameters = answer.get("parameters") or {}
+            error = answer.get("error")
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError) as failure:
+            raise ConnectionError(f"the core hung up: {failure}") from failure
+        except (ValueError, AttributeError, RecursionError) as failure:
+            raise ConnectionError("the answer of the core makes no sense") from failure
+        if error is not None:
+            raise ControlError(str(error).rpartition(".")[2], parameters)
+        return parameters, answer.get("continues") is True
+
+    def close(self) -> None:
+        """Hang up; what the core was told to change goes on."""
+        self._writer.transport.abort()
