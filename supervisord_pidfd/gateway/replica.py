@@ -53,6 +53,7 @@ class Replica:
     def __init__(self, settings: MetricsSpec) -> None:
         self._records: dict[str, Record] = {}
         self._shown: dict[str, bool] = {}
+        self._order: list[str] | None = None
         self._include = re.compile(settings.include) if settings.include else None
         self._exclude = re.compile(settings.exclude) if settings.exclude else None
         self.revision = 0
@@ -66,9 +67,11 @@ class Replica:
             self._records[record.name] = record
             if record.name not in self._shown:
                 self._shown[record.name] = not record.internal and self._wanted(record.name)
+                self._order = None
         elif "removed" in message:
             self._records.pop(message["removed"], None)
             self._shown.pop(message["removed"], None)
+            self._order = None
         elif message.get("synced"):
             self.synced = True
 
@@ -79,10 +82,9 @@ class Replica:
 
     def exported(self) -> list[Record]:
         """Return the services to export, by name."""
-        return sorted(
-            (record for name, record in self._records.items() if self._shown[name]),
-            key=lambda record: record.name,
-        )
+        if self._order is None:
+            self._order = sorted(name for name, shown in self._shown.items() if shown)
+        return [self._records[name] for name in self._order]
 
     def internal(self) -> list[Record]:
         """Return the internal services, by name."""

@@ -363,6 +363,22 @@ def test_a_thousand_services_are_one_question(start):
     assert text.count(b"supervisord_service_phase{") == 8000
 
 
+@pytest.mark.slow
+def test_a_large_scrape_delays_nobody(start):
+    gateway = start()
+    gateway.sync(*[record(f"worker@{number}") for number in range(3000)])
+    address = gateway.listening()
+    large = gateway.client(address)
+    large.request("GET", "/metrics", headers={"Accept": OPENMETRICS})
+    gateway.reply()
+
+    healthy = gateway.get(address, "/healthz")
+
+    assert healthy.status == 200
+    assert not select.select([large.sock], [], [], 0)[0], "the scrape was over before"
+    assert large.getresponse().read().count(b"supervisord_service_up{") == 3000
+
+
 # -- a core that does not answer ------------------------------------------------------------------
 
 

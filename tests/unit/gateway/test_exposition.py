@@ -1,29 +1,33 @@
 """What a scrape says, from plain data."""
 
+import math
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from supervisord_pidfd.core.metrics import METRICS, Kind, Part, Tally
+from supervisord_pidfd.core.lifecycle import Phase
+from supervisord_pidfd.core.metrics import BY_NAME, METRICS, Kind, Part, Tally
 from supervisord_pidfd.core.notices import ConfigApplied, ServiceSpawnFailed, ServiceStarting, Told
 from supervisord_pidfd.gateway.exposition import (
     OPENMETRICS,
+    SLICE,
     TEXT,
-    Core,
-    CpuClock,
-    Scrape,
     encode,
-    families,
+    family_of,
+    generate,
     negotiate,
 )
 from supervisord_pidfd.gateway.procfs import Usage
 from supervisord_pidfd.gateway.replica import record_of
+from supervisord_pidfd.gateway.samples import Core, CpuClock, Scrape, Subject, reader_of
 from supervisord_pidfd.logwire import Slot
 from tests.unit.gateway.records import plain, totals
 
 USAGE = Usage(99, 3.0, 1.0, 4, 12.0, 1 << 24, 1 << 20, 1 << 21, 9)
+LOG = Slot(stdout_bytes=7, rate_limit_lines=2, blocked_us=1_500_000)
 
 
 CHECK = {
@@ -83,17 +87,19 @@ def full(**changed):
     )
     made = {
         "core": core(),
-        "records": [web],
-        "internal": [record(":logger")],
-        "usage": {"web": USAGE, ":logger": USAGE},
-        "cpu": {"web": (3.0, 1.0)},
-        "logs": {"web": Slot(stdout_bytes=7, rate_limit_lines=2, blocked_us=1_500_000)},
+        "services": [Subject(web, USAGE, (3.0, 1.0), LOG)],
+        "internal": [Subject(record(":logger"), USAGE)],
     }
     return Scrape(**made | changed)
 
 
+def about(name="web", usage=USAGE, **changed):
+    """Make a scrape with one service."""
+    return full(services=[Subject(record(name, **changed), usage)])
+
+
 def text(scrape, form=TEXT):
-    return b"".join(encode(families(scrape), form)).decode()
+    return b"".join(encode(scrape, form)).decode()
 
 
 def samples(scrape, name, form=TEXT):
@@ -135,6 +141,63 @@ def test_the_labels_are_the_rows():
     for row in METRICS:
         name = row.name.removesuffix("_total") if row.kind is Kind.COUNTER else row.name
         assert set(found[name].samples[0].labels) - {"le"} == set(row.labels)
+
+
+def by_the_library(scrape, form):
+    """Encode what is about services with prometheus-client, a family at a time."""
+    rows = [row for row in METRICS if row.part in scrape.parts - {Part.DAEMON}]
+    for row in rows:
+        read = reader_of(row, scrape)
+        if read is not None:
+            values = [
+                ((it.record.name, it.record.group, *extra), value)
+                for it in scrape.services
+                for extra, value in read(it)
+            ]
+            if values:
+                yield generate(family_of(row, values), form)
+
+
+NUMBERS = st.one_of(st.integers(0, 1 << 63), st.floats(0), st.just(math.nan))
+ANY_RECORD = st.builds(
+    lambda name, group, cause, code, since, up: record(
+        name,
+        group=group,
+        pid=7 if up else None,
+        since_ts=since,
+        attempt=code,
+        totals=totals(restarts={cause: code}, exits={cause: code, "signal": 1}),
+        last_exit={"cause": cause, "exit_code": code, "signum": None},
+        health="healthy",
+        checks=[CHECK | {"name": cause}],
+    ),
+    st.text(max_size=8),
+    st.text(max_size=8),
+    st.text(max_size=8),
+    NUMBERS,
+    NUMBERS,
+    st.booleans(),
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.builds(Subject, ANY_RECORD, st.just(USAGE), st.tuples(NUMBERS, NUMBERS))))
+@pytest.mark.parametrize("form", [TEXT, OPENMETRICS])
+def test_services_are_told_as_the_library_would(form, subjects):
+    scrape = full(services=subjects, parts=frozenset(Part) - {Part.DAEMON})
+
+    expected = b"".join(by_the_library(scrape, form))
+    assert b"".join(encode(scrape, form)).removesuffix(b"# EOF\n") == expected
+
+
+def test_many_services_are_told_in_small_pieces_under_one_head():
+    many = [Subject(record(f"w{number}"), USAGE) for number in range(2 * SLICE + 1)]
+    scrape = full(services=many, parts=frozenset({Part.SERVICES}))
+
+    pieces = list(encode(scrape, OPENMETRICS))
+
+    assert max(piece.count(b"\n") for piece in pieces) <= SLICE * len(Phase) + 2
+    assert b"".join(pieces) == b"".join(by_the_library(scrape, OPENMETRICS)) + b"# EOF\n"
 
 
 def test_a_histogram_is_cumulative_and_ends_with_all():
@@ -205,7 +268,7 @@ def test_what_the_logger_counted_is_told_by_stream_and_reason():
 
 def test_parts_limit_the_answer():
     for part in Part:
-        found = {family.name for family in families(full(parts=frozenset({part})))}
+        found = {family.name for family in parse_text(text(full(parts=frozenset({part}))))}
         rows = {row.name.removesuffix("_total") for row in METRICS if row.part is part}
 
         assert found == rows
@@ -223,11 +286,12 @@ def test_all_phases_are_there_and_the_counts_are_the_cores():
     [(None, 1000, True), (None, 1001, False), (True, 1001, True), (False, 1, False)],
 )
 def test_the_phase_set_is_for_the_few(phases, services, exported):
-    scrape = full(records=[record(f"w{n}") for n in range(services)], phases=phases)
+    subject = Subject(record("web"))
+    scrape = full(services=[subject] * services, phases=phases)
 
-    names = {family.name for family in families(scrape)}
+    found = reader_of(BY_NAME["supervisord_service_phase"], scrape)
 
-    assert ("supervisord_service_phase" in names) is exported
+    assert (found is not None) is exported
 
 
 @pytest.mark.parametrize(
@@ -240,15 +304,14 @@ def test_the_phase_set_is_for_the_few(phases, services, exported):
     ],
 )
 def test_the_last_exit(last_exit, code, signum):
-    scrape = full(records=[record("web", last_exit=last_exit)])
+    scrape = about(last_exit=last_exit)
 
     assert [n for _, n in samples(scrape, "supervisord_service_last_exit_code")] == code
     assert [n for _, n in samples(scrape, "supervisord_service_last_exit_signal")] == signum
 
 
 def test_a_service_that_is_down_has_no_start_time_and_its_last_peak():
-    down = record("web", pid=None, phase="exited", started_ts=5.0, max_rss_bytes=4096)
-    scrape = full(records=[down], usage={})
+    scrape = about(usage=None, pid=None, phase="exited", started_ts=5.0, max_rss_bytes=4096)
 
     assert samples(scrape, "supervisord_service_start_time_seconds") == []
     assert one(scrape, "supervisord_service_up") == 0
@@ -257,16 +320,14 @@ def test_a_service_that_is_down_has_no_start_time_and_its_last_peak():
 
 
 def test_a_running_service_has_the_peak_of_this_run():
-    scrape = full(records=[record("web", max_rss_bytes=1 << 40)])
+    scrape = about(max_rss_bytes=1 << 40)
 
     assert one(scrape, "supervisord_service_memory_peak_bytes") == USAGE.peak_bytes
 
 
 def test_a_check_is_told_as_far_as_it_is_known():
     new = CHECK | {"ok": None, "runs": {}, "last_duration_s": None}
-    known, unknown = (
-        full(records=[record("web", health="unknown", checks=[check])]) for check in (CHECK, new)
-    )
+    known, unknown = (about(health="unknown", checks=[check]) for check in (CHECK, new))
 
     assert samples(known, "supervisord_check_up") == [({"check": "live"}, 0)]
     assert samples(known, "supervisord_check_runs_total") == [
@@ -283,14 +344,16 @@ def test_a_check_is_told_as_far_as_it_is_known():
     [("none", []), ("unknown", [({}, 1)]), ("healthy", [({}, 1)]), ("unhealthy", [({}, 0)])],
 )
 def test_a_service_is_healthy_unless_a_check_fails(health, expected):
-    scrape = full(records=[record("web", health=health)])
+    scrape = about(health=health)
 
     assert samples(scrape, "supervisord_service_healthy") == expected
 
 
 def test_what_could_not_be_read_is_absent():
     hidden = Usage(99, 3.0, 1.0, 4, 12.0, 1, 1, None, None)
-    scrape = full(usage={"web": hidden}, core=Core(core().counters))
+    scrape = Scrape(
+        Core(core().counters), [Subject(record("web"), hidden)], [Subject(record(":logger"))]
+    )
 
     for name in ("service_open_fds", "service_memory_peak_bytes", "internal_memory_rss_bytes"):
         assert samples(scrape, f"supervisord_{name}") == []
@@ -303,24 +366,26 @@ def test_what_could_not_be_read_is_absent():
 
 def cpu_of(clock, user_s, usage):
     web = record("web", totals=totals(user_cpu_s=user_s))
-    return clock.add_up([web], usage)["web"]
+    found = clock.add_up(web, usage)
+    clock.settle()
+    return found
 
 
 def test_cpu_time_is_that_of_ended_runs_and_the_present_one():
-    assert cpu_of(CpuClock(), 10.0, {"web": USAGE}) == (13.0, 1.0)
+    assert cpu_of(CpuClock(), 10.0, USAGE) == (13.0, 1.0)
 
 
 def test_cpu_time_never_goes_back():
     clock = CpuClock()
-    assert cpu_of(clock, 10.0, {"web": USAGE}) == (13.0, 1.0)
+    assert cpu_of(clock, 10.0, USAGE) == (13.0, 1.0)
 
-    assert cpu_of(clock, 10.0, {}) == (13.0, 1.0)
-    assert cpu_of(clock, 14.0, {}) == (14.0, 1.0)
+    assert cpu_of(clock, 10.0, None) == (13.0, 1.0)
+    assert cpu_of(clock, 14.0, None) == (14.0, 1.0)
 
 
 def test_cpu_time_of_a_removed_service_is_forgotten():
     clock = CpuClock()
-    cpu_of(clock, 10.0, {})
-    clock.add_up([], {})
+    cpu_of(clock, 10.0, None)
+    clock.settle()
 
-    assert cpu_of(clock, 1.0, {}) == (1.0, 0.0)
+    assert cpu_of(clock, 1.0, None) == (1.0, 0.0)
