@@ -22,6 +22,18 @@ class Programs(NamedTuple):
     floor: str
 
 
+class Pipes(NamedTuple):
+    """Paths of the programs at the ends of a pipe.
+
+    `writer` writes as fast as it can, `copy` is the least that reads it, `numbers` writes lines
+    with numbers.
+    """
+
+    writer: str
+    copy: str
+    numbers: str
+
+
 class CannotBuildError(Exception):
     """No compiler, or it failed; the benchmarks cannot run."""
 
@@ -54,10 +66,10 @@ def build(into: str) -> Programs:
     return Programs(probe, launch, floor)
 
 
-def build_pipes(into: str) -> tuple[str, str]:
-    """Compile who writes as fast as it can, and the least that reads it.
+def build_pipes(into: str) -> Pipes:
+    """Compile what writes pipes, and the least that reads one.
 
     Raises:
         CannotBuildError: With the compiler's words.
     """
-    return _compile("writer", _COMMON, into), _compile("copy", _COMMON, into)
+    return Pipes(*(_compile(name, _COMMON, into) for name in Pipes._fields))

@@ -62,7 +62,7 @@ def status(place: Place, count: int, report: Report) -> None:
         session.stop()
     progress("")
     with open(turns, encoding="utf-8") as file:
-        noted = json.load(file)
+        noted = json.load(file)["turns"]
     during = [turn[1:] for turn in noted if any(a <= turn[0] <= b for a, b in moments)]
     _show_status(took[1:], during, count, report)  # the first one finds no bytecode in memory
 

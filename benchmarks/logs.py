@@ -8,330 +8,162 @@ rotated at 16 MB and all kept, so that what is in them can be compared with what
 import os
 import random
 import resource
-import signal
-import socket
 import statistics
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from benchmarks import linux
+from benchmarks.build import Pipes
+from benchmarks.loggers import BESIDE, LINE_BYTES, RAW, TEXT, Contender, Job
 from benchmarks.report import Report, progress, short, spread
 from benchmarks.session import Place, SubjectFailedError
-from benchmarks.subjects import SUBJECTS
-from supervisord_pidfd import logwire
-from supervisord_pidfd.core.spec import LogFormat, LogSpec, dump
-
-LINE_BYTES = 100
-SEGMENT_BYTES = 16_000_000
-SEGMENTS = 200
-PATIENCE_S = 60.0
 
 RAW_AIM = 0.9
 WRITES = {"64 KiB": 65536, "a line": LINE_BYTES}
-
-
-class Job(NamedTuple):
-    """Hold what a subject is to do: where its files go, and who writes."""
-
-    directory: str
-    writer: tuple[str, ...]
-    place: Place
-    copy: str
-
-    @property
-    def files(self) -> str:
-        """Say where the log is to be."""
-        return os.path.join(self.directory, "log")
+FORMS = {"raw": RAW, "text": TEXT}
+FLOOR, STAMPED_FLOOR = "C loop", "multilog t"
 
 
 class Result(NamedTuple):
-    """Hold what came of it."""
+    """Hold what came of one run."""
 
     rate: float  # MB/s
     cpu: float  # s for each GB
     lost: int  # lines
 
 
-Run = Callable[[Job], float]
-"""Let the writer write; return the processor time that the subject took, in seconds."""
-
-
-class Contender(NamedTuple):
-    """Name a subject in a table, with the program it needs."""
-
-    name: str
-    program: str
-    run: Run
-
-
-def _preexec() -> None:
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-
-
-def _wait(process: subprocess.Popen[bytes]) -> float:
-    """Return the processor time of a process that ends by itself."""
-    pidfd = os.pidfd_open(process.pid)
-    try:
-        if not linux.readable(pidfd, time.monotonic() + PATIENCE_S):
-            process.kill()
-            raise SubjectFailedError(f"{process.args} does not end")
-    finally:
-        os.close(pidfd)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return used.ru_utime + used.ru_stime
-
-
-def _write(job: Job, stdout: int) -> None:
-    writer = subprocess.Popen(job.writer, stdin=subprocess.DEVNULL, stdout=stdout)
-    os.close(stdout)
-    _wait(writer)
-    if writer.returncode:
-        raise SubjectFailedError(f"the writer failed: {writer.returncode}")
-
-
-def _reader(*argv: str) -> Run:
-    """Run a program that reads standard input to its end; DIR and FILE are filled in."""
-
-    def run(job: Job) -> float:
-        os.mkdir(job.files)
-        filled = {"DIR": job.files, "FILE": os.path.join(job.files, "current"), "COPY": job.copy}
-        config = os.path.join(job.files, "config")
-        if argv[0] == "svlogd":
-            with open(config, "w", encoding="ascii") as file:
-                file.write(f"s{SEGMENT_BYTES}\nn{SEGMENTS}\n")
-        read, write = os.pipe()
-        words = [filled.get(word, word) for word in argv]
-        process = subprocess.Popen(words, stdin=read, stderr=subprocess.DEVNULL)
-        os.close(read)
-        _write(job, write)
-        return _wait(process)
-
-    return run
-
-
-# -- ours -----------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _logger(python: str) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
-    """Run our logger as the core does, with this process at the other end of its channel."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    read, events = os.pipe()
-    command = [python, "-I", "-m", "supervisord_pidfd.logger"]
-    options = ["--fd", str(read), "--channel", str(theirs.fileno()), "--format", "json"]
-    process = subprocess.Popen(
-        [*command, *options],
-        pass_fds=(read, theirs.fileno()),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
-    theirs.close()
-    os.close(read)
-    try:
-        os.write(events, b"1\n")
-        yield process, ours
-    finally:
-        ours.close()
-        os.close(events)
-        if process.returncode is None:
-            process.kill()
-            process.wait()
-
-
-def _ours(form: LogFormat) -> Run:
-    def run(job: Job) -> float:
-        spec = LogSpec(
-            to=("file",),
-            format=form,
-            path=os.path.join(job.files, "current"),
-            stderr_path=os.path.join(job.files, "current"),
-            rotate_size=SEGMENT_BYTES,
-            rotate_keep=SEGMENTS,
-        )
-        os.mkdir(job.files)
-        counters = logwire.Counters.create()
-        counters.reserve(0)
-        read, write = os.pipe()
-        settings = {"directory": job.files, "ring_total": 64 << 20, "own": {}}
-        try:
-            with _logger(job.place.options.python) as (process, channel):
-                _say(channel, {"open": logwire.OPENING, "settings": settings}, counters.fileno())
-                _say(channel, {"service": "w", "slot": 0, "log": dump(spec)})
-                pipes = [[1, "stdout"]]
-                _say(channel, {"run": 1, "service": "w", "pipes": pipes, "again": False}, read)
-                os.close(read)
-                _write(job, write)
-                _await_end(channel)
-                _say(channel, {"finish": 10.0})
-                return _wait(process)
-        finally:
-            counters.close()
-            os.close(counters.fileno())
-
-    return run
-
-
-def _say(channel: socket.socket, message: dict[str, object], *fds: int) -> None:
-    socket.send_fds(channel, [logwire.pack(message)], list(fds))
-
-
-def _await_end(channel: socket.socket) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while linux.readable(channel.fileno(), until):
-        received = logwire.receive(channel)
-        if received is None:
-            raise SubjectFailedError("our logger has died")
-        if 1 in received[0].get("ended", ()):
-            return
-    raise SubjectFailedError("our logger does not come to the end")
-
-
-# -- Supervisor -----------------------------------------------------------------------------------
-
-
-def _supervisor(job: Job) -> float:
-    found = SUBJECTS["supervisor"].find(job.place.options)
-    os.mkdir(job.files)
-    path = os.path.join(job.directory, "supervisord.conf")
-    with open(path, "w", encoding="ascii") as file:
-        file.write(
-            f"[supervisord]\nnodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\n"
-            f"pidfile={job.directory}/pid\nchildlogdir={job.directory}\n"
-            f"[program:w]\ncommand={' '.join(job.writer)}\nautorestart=false\nstartsecs=0\n"
-            f"stdout_logfile={job.files}/current\nstdout_logfile_maxbytes={SEGMENT_BYTES}\n"
-            f"stdout_logfile_backups={SEGMENTS}\n"
-        )
-    process = subprocess.Popen(
-        [str(found), "-c", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    until = time.monotonic() + PATIENCE_S
-    while not os.path.exists(job.writer[-1]) or not linux.read(job.writer[-1]).endswith("\n"):
-        if time.monotonic() > until or process.poll() is not None:
-            process.kill()
-            process.wait()
-            raise SubjectFailedError("Supervisor's program does not come to the end")
-        linux.rest(0.01)
-    linux.rest(0.5)  # it reads what is left in the pipe
-    process.terminate()
-    return _wait(process)
-
-
-# -- rounds ---------------------------------------------------------------------------------------
-
-RAW = (
-    Contender("ours, raw", "", _ours(LogFormat.RAW)),
-    Contender("C loop", "", _reader("COPY", "FILE")),
-    Contender("s6-log", "s6-log", _reader("s6-log", f"n{SEGMENTS}", f"s{SEGMENT_BYTES}", "DIR")),
-    Contender("svlogd", "svlogd", _reader("svlogd", "DIR")),
-    Contender(
-        "multilog", "multilog", _reader("multilog", f"s{SEGMENT_BYTES}", f"n{SEGMENTS}", "DIR")
-    ),
-    Contender("Supervisor", "supervisor", _supervisor),
-)
-TEXT = (
-    Contender("ours, text", "", _ours(LogFormat.TEXT)),
-    Contender("ours, json", "", _ours(LogFormat.JSON)),
-    Contender(
-        "s6-log T", "s6-log", _reader("s6-log", f"n{SEGMENTS}", f"s{SEGMENT_BYTES}", "T", "DIR")
-    ),
-    Contender("svlogd -tt", "svlogd", _reader("svlogd", "-tt", "DIR")),
-    Contender(
-        "multilog t",
-        "multilog",
-        _reader("multilog", "t", f"s{SEGMENT_BYTES}", f"n{SEGMENTS}", "DIR"),
-    ),
-)
-
-
-def _is_here(one: Contender, place: Place) -> bool:
-    if one.program == "supervisor":
-        return SUBJECTS["supervisor"].find(place.options) is not None
-    paths = os.environ.get("PATH", "").split(":")
-    return not one.program or any(os.access(f"{path}/{one.program}", os.X_OK) for path in paths)
+Found = dict[tuple[str, str], dict[str, list[Result]]]
+"""Results by form and size of the writes, then by subject."""
 
 
 def _count(directory: str) -> int:
     """Count the lines in all files of a log."""
     lines = 0
-    for name in os.listdir(directory):
-        if name in {"config", "lock", "state"}:
-            continue
+    for name in set(os.listdir(directory)) - BESIDE:
         with open(os.path.join(directory, name), "rb") as file:
             while data := file.read(1 << 20):
                 lines += data.count(b"\n")
     return lines
 
 
-def _remove(directory: str) -> None:
+def remove(directory: str) -> None:
+    """Remove a directory with all that is in it."""
     for above, _, names in os.walk(directory, topdown=False):
         for name in names:
             os.unlink(os.path.join(above, name))
         os.rmdir(above)
 
 
-def _once(one: Contender, place: Place, writer: str, size: int, total: int) -> Result:
+def once(one: Contender, place: Place, pipes: Pipes, size: int, total: int) -> Result:
+    """Let one subject take `total` bytes."""
     directory = os.path.join(place.directory, "logs")
     os.mkdir(directory)
     try:
-        report = os.path.join(directory, "report")
-        copy = os.path.join(os.path.dirname(writer), "copy")
-        job = Job(directory, (writer, str(size), str(total), report), place, copy)
+        report, go = (os.path.join(directory, name) for name in ("report", "go"))
+        os.mkfifo(go)
+        writer = (pipes.writer, str(size), str(total), go, report)
+        job = Job(directory, writer, place, pipes.copy, go)
         used = one.run(job)
-        took, sent = map(int, linux.read(report).split())
+        took, sent, _ = map(int, linux.read(report).split())
         lost = sent // LINE_BYTES - _count(job.files)
         return Result(sent / took * 1e3, used / (sent / 1e9), lost)
     finally:
-        _remove(directory)
+        remove(directory)
 
 
-def measure(
-    place: Place, programs: tuple[str, str], rounds: int, megabytes: int, report: Report
-) -> None:
+def measure(place: Place, pipes: Pipes, rounds: int, megabytes: int, report: Report) -> None:
     """Measure all that is here, in turns of random order."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for form, contenders in (("raw", RAW), ("text", TEXT)):
-        here = [one for one in contenders if _is_here(one, place)]
+    found: Found = {}
+    for form, contenders in FORMS.items():
+        here = [one for one in contenders if one.is_here(place)]
         for one in contenders:
             if one not in here:
                 report.say(f"{one.name}: not available here, left out")
         for writes, size in WRITES.items():
-            found: dict[str, list[Result]] = {one.name: [] for one in here}
+            results = found[form, writes] = {one.name: [] for one in here}
             for turn in range(rounds):
                 for one in random.sample(here, len(here)):
                     progress(f"{form}, {writes}, round {turn + 1}: {one.name}")
                     try:
-                        result = _once(one, place, programs[0], size, megabytes * 1_000_000)
+                        result = once(one, place, pipes, size, megabytes * 1_000_000)
                     except SubjectFailedError as error:
                         report.say(f"{one.name}: {error}")
                         continue
-                    found[one.name].append(result)
-            progress("")
-            _show(found, form, writes, rounds, report)
+                    results[one.name].append(result)
+            _record(form, writes, results, report)
+    progress("")
+    _show(found, rounds, report)
 
 
-def _show(
-    found: dict[str, list[Result]], form: str, writes: str, rounds: int, report: Report
-) -> None:
-    names = [name for name, results in found.items() if results]
-    if not names:
-        return
-    reference = "C loop" if form == "raw" else "multilog t"
-    rows = []
-    for name in names:
-        results = found[name]
-        rates = [one.rate for one in results]
-        cells = [name, spread(rates), "", short(statistics.median(one.cpu for one in results))]
-        base = [one.rate for one in found.get(reference, ())]
-        if base:
-            cells[2] = f"{statistics.median(rates) / statistics.median(base):.2f}"
-        rows.append([*cells, str(sum(one.lost for one in results))])
+def _record(form: str, writes: str, found: dict[str, list[Result]], report: Report) -> None:
+    for name, results in found.items():
         report.record(
-            "logs", subject=name, form=form, writes=writes, mb_s=[round(rate) for rate in rates],
+            "logs", subject=name, form=form, writes=writes,
+            mb_s=[round(one.rate) for one in results],
             cpu_s_gb=[round(one.cpu, 2) for one in results], lost=[one.lost for one in results],
         )  # fmt: skip
-    header = ("", "MB/s", f"of {reference}", "CPU s/GB", "lines lost")
-    report.table(f"{form}, {writes} in each write, {rounds} rounds", header, rows)
+
+
+def _rate(results: Sequence[Result]) -> float:
+    return statistics.median(one.rate for one in results) if results else 0.0
+
+
+def _cells(results: Sequence[Result], floor: Sequence[Result]) -> list[str]:
+    if not results:
+        return ["-", "-", "-"]
+    ratio = f"{_rate(results) / _rate(floor):.2f}" if floor else "-"
+    cpu = statistics.median(one.cpu for one in results)
+    return [spread([one.rate for one in results]), ratio, short(cpu)]
+
+
+def _show(found: Found, rounds: int, report: Report) -> None:
+    rows = []
+    for form, floor in (("raw", FLOOR), ("text", STAMPED_FLOOR)):
+        for name in found[form, "64 KiB"]:
+            row, lost = [name], 0
+            for writes in WRITES:
+                results = found[form, writes]
+                row += _cells(results[name], results.get(floor, ()))
+                lost += sum(one.lost for one in results[name])
+            rows.append([*row, str(lost)])
+    columns = ("MB/s, {}", "of it", "CPU s/GB")
+    header = ["", *(column.format(writes) for writes in WRITES for column in columns)]
+    report.table(
+        f"{rounds} rounds; 'of it': of the {FLOOR}, with timestamps of {STAMPED_FLOOR}",
+        [*header, "lines lost"],
+        rows,
+    )
+    for line in _verdicts(found):
+        report.say(line)
+
+
+def _verdicts(found: Found) -> list[str]:
+    """Compare with the aims."""
+    said = []
+    raw = found["raw", "64 KiB"]
+    ours, kin = raw.pop("ours, raw"), dict(raw)
+    floor = kin.pop(FLOOR, [])
+    if ours and floor:
+        ratio = _rate(ours) / _rate(floor)
+        word = "within" if ratio >= RAW_AIM else "BELOW"
+        said.append(f"raw, 64 KiB: {ratio:.2f} of the {FLOOR}, {word} {RAW_AIM}")
+    if ours and any(kin.values()):
+        best = max(kin, key=lambda name: _rate(kin[name]))
+        word = "above" if _rate(ours) > _rate(kin[best]) else "BELOW"
+        said.append(f"raw, 64 KiB: {word} the best of the others, {best}")
+    lines = found["raw", "a line"]
+    if any(lines.values()) and lines["ours, raw"]:
+        best = max(lines, key=lambda name: _rate(lines[name]))
+        most = max(one.rate for one in lines["ours, raw"])
+        least = min(one.rate for one in lines[best])
+        word = "overlaps" if most >= least else "DOES NOT overlap"
+        said.append(f"raw, a line: our range {word} that of the best, {best}")
+    for writes in WRITES:
+        text = found["text", writes]
+        for name in ("multilog t", "svlogd -tt"):
+            if text.get(name) and text["ours, text"]:
+                ratio = _rate(text["ours, text"]) / _rate(text[name])
+                word = "within" if ratio >= 1 else "BELOW"
+                said.append(f"text, {writes}: {ratio:.2f} of {name}, {word} 1")
+    return said

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from benchmarks import client, control, graph, latency, linux, logs, resources
+from benchmarks import client, control, graph, latency, linux, logkills, logload, logs, resources
 from benchmarks.build import CannotBuildError, build, build_pipes
 from benchmarks.report import Report
 from benchmarks.session import Place
@@ -30,6 +30,8 @@ MODES = (
     "control",
     "graph",
     "logs",
+    "logkills",
+    "logload",
     "all",
     "quick",
 )
@@ -160,11 +162,26 @@ def _measure(
         if has_ours:
             resources.refusal(place, many, many // 5, report)
     _control(words, place, report)
-    if mode == "logs" or everything:
-        programs = build_pipes(place.directory)
-        logs.measure(place, programs, words.rounds or 9, words.megabytes or 256, report)
+    _logs(words, place, report)
     if mode == "leaks" or everything:
         resources.leaks(subjects, place, words.restarts, report)
+
+
+def _logs(words: argparse.Namespace, place: Place, report: Report) -> None:
+    """Measure what becomes of the output of services, and what it costs."""
+    mode, everything = words.mode, words.mode == "all"
+    if mode not in {"logs", "logkills", "logload"} and not everything:
+        return
+    pipes = build_pipes(place.directory)
+    if mode == "logs" or everything:
+        logs.measure(place, pipes, words.rounds or 9, words.megabytes or 256, report)
+    if mode == "logkills" or everything:
+        logkills.measure(place, pipes, words.kills or 20, report)
+    if mode == "logload" or everything:
+        count = int(words.n) if words.n and not everything else 200
+        seconds = int(words.seconds or 10)
+        load = logload.Load(count, seconds, words.rounds or 3)
+        logload.measure(place, pipes, load, report)
 
 
 def _control(words: argparse.Namespace, place: Place, report: Report) -> None:

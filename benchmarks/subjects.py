@@ -73,7 +73,7 @@ def _quote(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def ours_file(site: Site, reaper: str) -> str:
+def ours_file(site: Site, reaper: str, to: str = "null") -> str:
     """Return the configuration that ours gets: as fast as it may restart, for ever."""
     home = _quote(site.directory)[1:-1]
     lines = [
@@ -89,7 +89,7 @@ def ours_file(site: Site, reaper: str) -> str:
         'restart = "always"',
         "backoff.delay = 0",
         "start_limit.burst = 0",
-        'log.to = ["null"]',
+        f'log.to = ["{to}"]',
     ]
     if site.options.instances:
         words = ", ".join(map(_quote, site.words("${service.instance}")))
@@ -107,9 +107,9 @@ def _find_ours(options: Options) -> str | None:
     return options.python if done.returncode == 0 else None
 
 
-def _ours(reaper: str) -> Callable[[Site, str], list[str]]:
+def _ours(reaper: str, to: str = "null") -> Callable[[Site, str], list[str]]:
     def prepare(site: Site, python: str) -> list[str]:
-        path = site.write(ours_file(site, reaper), "ours.toml")
+        path = site.write(ours_file(site, reaper, to), "ours.toml")
         sets = [word for pair in site.options.ours_set for word in ("--set", pair)]
         return [python, "-I", "-m", "supervisord_pidfd", "run", "-c", path, *sets]
 
@@ -203,6 +203,7 @@ SUBJECTS = {
     for subject in (
         Subject("ours", _find_ours, _ours("auto")),
         Subject("ours-sigchld", _find_ours, _ours("sigchld")),
+        Subject("ours-logged", _find_ours, _ours("auto", "file")),
         Subject("py", _find_python, _python_floor),
         Subject("c", lambda _: "floor", _c_floor),
         # s6 with a readiness descriptor restarts at once; plain s6 waits 1 s after every death.
