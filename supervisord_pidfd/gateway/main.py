@@ -15,16 +15,20 @@ import sys
 from typing import Any
 
 from supervisord_pidfd import privileges
-from supervisord_pidfd.clock import SystemClock
-from supervisord_pidfd.core.spec import WebSpec
+from supervisord_pidfd.clock import Clock, SystemClock
+from supervisord_pidfd.core.spec import GatewaySpec, WebSpec
 from supervisord_pidfd.errors import StartupError
 from supervisord_pidfd.gateway.access import Policy
+from supervisord_pidfd.gateway.core import CoreClient
 from supervisord_pidfd.gateway.link import Link
 from supervisord_pidfd.gateway.listeners import Listeners, addresses_of
+from supervisord_pidfd.gateway.pages import Pages, load
 from supervisord_pidfd.gateway.replica import Replica
-from supervisord_pidfd.gateway.router import Router
+from supervisord_pidfd.gateway.resources import Resources
+from supervisord_pidfd.gateway.router import Route, Router
 from supervisord_pidfd.gateway.routes import Site
 from supervisord_pidfd.gateway.server import Server
+from supervisord_pidfd.gateway.watch import Hub
 from supervisord_pidfd.logwire import Counters
 
 _STDERR = 2
@@ -44,9 +48,11 @@ async def run(fd: int, counters: Counters | None = None) -> None:
         settings = await link.settings()
     except EOFError:
         return
-    replica = Replica(settings.metrics)
-    site = Site(link, replica, settings.metrics, SystemClock(), counters)
-    router = Router(_policy(settings.web), site.routes())
+    replica, clock = Replica(settings.metrics), SystemClock()
+    site = Site(link, replica, settings.metrics, clock, counters)
+    policy = _policy(settings.web)
+    routes = [*site.routes(), *_web_routes(settings, policy, replica, clock)]
+    router = Router(policy, routes)
     server = Server(router.answer, link.answered)
     listeners = Listeners(addresses_of(settings), server.at, link.notice)
     listeners.bind_all()
@@ -61,6 +67,18 @@ async def run(fd: int, counters: Counters | None = None) -> None:
         serving.cancel()
         listeners.close()
         link.close()
+
+
+def _web_routes(
+    settings: GatewaySpec, policy: Policy, replica: Replica, clock: Clock
+) -> list[Route]:
+    """Return the rows that only a web listener serves; none where there is no such listener."""
+    if not settings.web.listen:
+        return []
+    core = CoreClient(settings.socket)
+    hub = Hub(core, clock, policy, replica.internal)
+    resources = Resources(replica, clock, os.getppid)
+    return [*hub.routes(), *resources.routes(), *Pages(load()).routes()]
 
 
 def _policy(web: WebSpec) -> Policy:

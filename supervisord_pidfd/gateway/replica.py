@@ -86,6 +86,14 @@ class Replica:
             self._order = sorted(name for name, shown in self._shown.items() if shown)
         return [self._records[name] for name in self._order]
 
+    def services(self) -> list[Record]:
+        """Return all services but the internal ones, also those that are not exported."""
+        return [record for record in self._records.values() if not record.internal]
+
+    def find(self, name: str) -> Record | None:
+        """Return the service of this name, if there is one."""
+        return self._records.get(name)
+
     def internal(self) -> list[Record]:
         """Return the internal services, by name."""
         found = [record for record in self._records.values() if record.internal]
