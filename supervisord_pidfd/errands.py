@@ -6,6 +6,7 @@ behind when it ended by itself. Its answer comes from the loop, never from insid
 """
 
 import contextlib
+import math
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -35,7 +36,8 @@ _CHUNK = 1 << 16
 class Result(NamedTuple):
     """Hold how an errand went.
 
-    `status` is None where nothing was executed, and `error` says why (an errno's name).
+    `status` is None where nothing was executed, and `error` says why (an errno's name). `ended_at`
+    is when its end was seen (CLOCK_MONOTONIC); a command that cannot die has none.
     """
 
     status: ExitStatus | None
@@ -43,6 +45,7 @@ class Result(NamedTuple):
     timed_out: bool
     took_s: float
     output: bytes
+    ended_at: float = math.inf
 
     @property
     def ok(self) -> bool:
@@ -79,6 +82,7 @@ class Errand:
         self._done: Callable[[Result], None] | None = done
         self._keep = keep_output
         self._began = hands.loop.clock.now()
+        self._ended_at = math.inf
         self._timed_out = False
         self._status: ExitStatus | None = None
         self._error: str | None = None
@@ -172,6 +176,7 @@ class Errand:
             self._reads = None
 
     def _ended(self, child: Child, status: ExitStatus, _usage: Usage) -> None:
+        self._ended_at = self._hands.loop.clock.now()
         failure = self._read_report()
         if isinstance(failure, SpawnError):
             self._error = failure.error
@@ -214,7 +219,8 @@ class Errand:
         done, self._done = self._done, None
         if done is not None:
             took = self._hands.loop.clock.now() - self._began
-            done(Result(self._status, self._error, self._timed_out, took, self._output))
+            how = (self._status, self._error, self._timed_out)
+            done(Result(*how, took, self._output, self._ended_at))
 
 
 def _as_service(spec: ServiceSpec, command: CommandSpec) -> ServiceSpec:

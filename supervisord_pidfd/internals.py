@@ -7,6 +7,7 @@ from typing import Any
 
 from supervisord_pidfd import __version__, host
 from supervisord_pidfd.asker import Asker
+from supervisord_pidfd.canary import Canary
 from supervisord_pidfd.core.events import RestartRequested, StartRequested, StopRequested
 from supervisord_pidfd.core.lifecycle import Phase, Wanted
 from supervisord_pidfd.core.spec import (
@@ -51,6 +52,8 @@ class Internals:
         self._features = features
         self._asker = asker
         self._feed: Feed | None = None
+        observe = publisher.tally.exit_detection.observe
+        self._canary = Canary(hands, observe, lambda: supervisor.stopping)
 
     # -- logger -----------------------------------------------------------------------------------
 
@@ -66,6 +69,7 @@ class Internals:
 
     def end_logger(self, within: float) -> None:
         """Let the logger end: it leaves at end of file, or is killed."""
+        self._canary.close()
         logger = self._supervisor.internals.get(LOGGER)
         if logger is not None:
             kill_by = self._hands.loop.clock.now() + within
@@ -80,7 +84,10 @@ class Internals:
     # -- gateway ----------------------------------------------------------------------------------
 
     def serve(self, settings: GatewaySpec) -> None:
-        """Start, restart or stop the gateway, as these settings want it."""
+        """Start, restart or stop the gateway, as these settings want it, and the canary."""
+        metrics = settings.metrics
+        self._canary.use(metrics.canary if settings.listens else 0.0)
+        settings = settings._replace(metrics=metrics._replace(canary=0.0))  # not its business
         if self._feed is None:
             if settings.listens:
                 tally = self._publisher.tally
@@ -116,6 +123,7 @@ class Internals:
     def close(self) -> None:
         """End the conversation with the gateway."""
         self._asker.close()
+        self._canary.close()
         if self._feed is not None:
             self._feed.close()
 

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 _KEYS = """
     supervisor.survivors
     supervisor.log.stderr_path
-    metrics.canary
     service.*.sockets
     service.*.scheduling.io_class service.*.scheduling.io_priority service.*.cgroup
     service.*.sandbox.capability_bounding_set service.*.sandbox.ambient_capabilities

@@ -89,6 +89,7 @@ def _metrics(table: "tables.Metrics | None", tree: Tree) -> dict[str, Any]:
         phases=table.phases,
         resources=table.resources,
         sample_every=table.sample_every,
+        canary=table.canary,
     )
 
 

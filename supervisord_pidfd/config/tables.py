@@ -269,6 +269,9 @@ class Metrics(Table):
     phases: AutoFlag | None = key("the phase set; auto: up to 1000 services")
     resources: Flag | None = key("figures per process")
     sample_every: Duration | None = key("read /proc at most this often")
+    canary: Period | None = key(
+        "start a test child so often, and measure how late its end is seen"
+    )
 
 
 class Web(Table):

@@ -178,6 +178,11 @@ METRICS: tuple[Metric, ...] = (
         on=(On(CallbackCrashed, _one),),
     ),
     _seconds("exit_handling", "Time between waking for an exit and having acted on it.", QUICK),
+    _seconds(
+        "exit_detection",
+        "Time between the end of the canary child and its detection.",
+        QUICK,
+    ),
     _seconds("spawn_duration", "Time to create a process.", QUICK, On(ServiceSpawned, _took)),
     _daemon(
         "spawn_errors_total",
@@ -432,6 +437,7 @@ class Tally:
     Attributes:
         loop_lag: Observe here how late a deadline was handled.
         exit_handling: Observe here how long it took to act on an exit.
+        exit_detection: Observe here how late the end of the canary was seen; told once it was.
         sigchld_children: Set before `families`: children tracked without a pidfd.
         config_applied_at: Unix time of the last successful apply; set it with ConfigApplied.
     """
@@ -448,6 +454,7 @@ class Tally:
         self._busy = self._counters["supervisord_loop_busy_seconds_total"] = {(): 0.0}
         self.loop_lag = self._histograms["supervisord_loop_lag_seconds"]
         self.exit_handling = self._histograms["supervisord_exit_handling_seconds"]
+        self.exit_detection = self._histograms["supervisord_exit_detection_seconds"]
         self.sigchld_children = 0
         self._notify = self._counters["supervisord_notify_messages_total"] = {}
         self.config_applied_at: float | None = None
@@ -531,7 +538,9 @@ class Tally:
     def _samples(self, metric: Metric) -> list[dict[str, Any]]:
         name = metric.name
         if metric.kind is Kind.HISTOGRAM:
-            return [self._histograms[name].plain()]
+            histogram = self._histograms[name]
+            is_absent = histogram is self.exit_detection and not any(histogram.counts)
+            return [] if is_absent else [histogram.plain()]
         if name == "supervisord_internal_restarts_total":
             return self._internal_restarts()
         if metric.kind is Kind.COUNTER:

@@ -451,7 +451,7 @@ elsewhere, or a filesystem that was slow to tell its type, is no reason to resta
 
 
 class MetricsSpec(NamedTuple):
-    """Hold what the gateway serves to Prometheus."""
+    """Hold what the gateway serves to Prometheus; `canary` is an interval, 0 for none."""
 
     listen: tuple[str, ...] = ()
     include: str = ""
@@ -459,6 +459,7 @@ class MetricsSpec(NamedTuple):
     phases: bool | None = None
     resources: bool = True
     sample_every: float = 15.0
+    canary: float = 0.0
 
 
 class Token(NamedTuple):

@@ -3,6 +3,7 @@
 import http.client
 import json
 import signal
+import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -248,3 +249,23 @@ def test_checks_and_what_services_say_are_counted(daemon, serving):
         for result in ("accepted", "ignored", "refused")
     }
     assert said == {"accepted": 1, "ignored": 1, "refused": 1}
+
+
+def test_the_canary_measures_how_late_ends_are_seen(daemon, serving, reaper_mode):
+    canary = 'metrics.canary = "100ms"\n'
+    address = serving(canary + WEB, *reaping(reaper_mode))
+    name = "supervisord_exit_detection_seconds"
+    deadline = time.monotonic() + 20
+    samples = {}
+    while (f"{name}_count", ()) not in samples or samples[f"{name}_count", ()] < 3:
+        assert time.monotonic() < deadline, samples.get((f"{name}_count", ()))
+        samples = scrape(address)
+    # Less than the 50 ms that it lives: what is measured is its end, not its life.
+    assert samples[f"{name}_sum", ()] / samples[f"{name}_count", ()] < 0.04
+    assert value(samples, "supervisord_orphans_reaped_total") == 0
+
+    daemon.reload(LISTEN + WEB)
+    daemon.look("web")
+    assert not [words for words in daemon.running().values() if words[:1] == ["sleep"]][1:]
+    assert len(daemon.told("service.spawned", ":gateway")) == 1
+    assert daemon.stop() == 0

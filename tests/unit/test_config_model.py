@@ -288,6 +288,7 @@ def test_the_keys_of_the_gateway(tmp_path):
         phases = false
         resources = false
         sample_every = "1m"
+        canary = "30s"
         [web]
         user = 7
         """,
@@ -297,7 +298,7 @@ def test_the_keys_of_the_gateway(tmp_path):
     assert reply.ok, render(reply.problems)
     assert reply.supervisor.metrics == MetricsSpec(
         ("127.0.0.1:9877", "[::1]:1", f"unix:{tmp_path}/m.sock"), "^web", "x$",
-        phases=False, resources=False, sample_every=60.0,
+        phases=False, resources=False, sample_every=60.0, canary=30.0,
     )  # fmt: skip
     assert reply.supervisor.web == WebSpec(user="7")
 

@@ -191,6 +191,13 @@ def test_the_loop_reports_its_own_figures(tally):
     ]
 
 
+def test_without_a_canary_nothing_is_told_of_it(tally):
+    name = "supervisord_exit_detection_seconds"
+    assert samples(tally, name) == []
+    tally.exit_detection.observe(0.0002)
+    assert observed(tally, name) == (1, 0.0002)
+
+
 def test_the_answer_does_not_grow_with_the_services(tally):
     before = len(str(tally.families()))
     for number in range(100):

@@ -56,6 +56,7 @@ def tally():
     made.heard("accepted")
     for lag in (0.00001, 0.0001, 0.3, 100.0):
         made.loop_lag.observe(lag)
+    made.exit_detection.observe(0.0002)
     return made
 
 
