@@ -114,7 +114,7 @@ def _free(request: Request) -> Level:
 
 
 def _judge_browser(policy: Policy, request: Request) -> Denial | None:
-    host = _host_of(request.headers.get("host", ""))
+    host = host_of(request.headers.get("host", ""))
     if host is None or not _is_ours(policy, host.name):
         return _MISDIRECTED
     origin = request.headers.get("origin")
@@ -133,15 +133,15 @@ class Host(NamedTuple):
     port: str | None
 
 
-def _host_of(text: str) -> Host | None:
+def host_of(text: str) -> Host | None:
+    """Read the value of a Host header; None if it is none."""
     match = _HOST.fullmatch(text.lower())
-    return None if match is None else Host(match[1], match[2])
+    if match is None or (match[1].startswith("[") and not _is_ip(match[1])):
+        return None
+    return Host(match[1], match[2])
 
 
-def _is_ours(policy: Policy, name: str) -> bool:
-    """Tell whether nobody else can own this name: an address, `localhost`, or an allowed one."""
-    if name == "localhost" or name in policy.allowed_hosts:
-        return True
+def _is_ip(name: str) -> bool:
     try:
         if name.startswith("["):
             ipaddress.IPv6Address(name[1:-1])
@@ -150,6 +150,11 @@ def _is_ours(policy: Policy, name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_ours(policy: Policy, name: str) -> bool:
+    """Tell whether nobody else can own this name: an address, `localhost`, or an allowed one."""
+    return name == "localhost" or name in policy.allowed_hosts or _is_ip(name)
 
 
 def _is_same(policy: Policy, origin: str, host: Host) -> bool:
@@ -163,7 +168,7 @@ def _is_same(policy: Policy, origin: str, host: Host) -> bool:
         return False
     if parts.scheme not in {"http", "https"} or parts.path or parts.query or parts.fragment:
         return False
-    theirs = _host_of(parts.netloc)
+    theirs = host_of(parts.netloc)
     if theirs is None:
         return False
     return theirs == host or (theirs.port is None and theirs.name in policy.allowed_hosts)

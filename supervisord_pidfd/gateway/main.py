@@ -16,9 +16,10 @@ from typing import Any
 
 from supervisord_pidfd import privileges
 from supervisord_pidfd.clock import Clock, SystemClock
-from supervisord_pidfd.core.spec import GatewaySpec, WebSpec
+from supervisord_pidfd.core.spec import WebSpec
 from supervisord_pidfd.errors import StartupError
 from supervisord_pidfd.gateway.access import Policy
+from supervisord_pidfd.gateway.api import Api
 from supervisord_pidfd.gateway.core import CoreClient
 from supervisord_pidfd.gateway.link import Link
 from supervisord_pidfd.gateway.listeners import Listeners, addresses_of
@@ -50,9 +51,9 @@ async def run(fd: int, counters: Counters | None = None) -> None:
         return
     replica, clock = Replica(settings.metrics), SystemClock()
     site = Site(link, replica, settings.metrics, clock, counters)
-    policy = _policy(settings.web)
-    routes = [*site.routes(), *_web_routes(settings, policy, replica, clock)]
-    router = Router(policy, routes)
+    core, policy = CoreClient(settings.socket), _policy(settings.web)
+    web = _web_routes(core, policy, replica, clock) if settings.web.listen else []
+    router = Router(policy, [*site.routes(), *Api(core).routes(), *web])
     server = Server(router.answer, link.answered)
     listeners = Listeners(addresses_of(settings), server.at, link.notice)
     listeners.bind_all()
@@ -69,13 +70,8 @@ async def run(fd: int, counters: Counters | None = None) -> None:
         link.close()
 
 
-def _web_routes(
-    settings: GatewaySpec, policy: Policy, replica: Replica, clock: Clock
-) -> list[Route]:
-    """Return the rows that only a web listener serves; none where there is no such listener."""
-    if not settings.web.listen:
-        return []
-    core = CoreClient(settings.socket)
+def _web_routes(core: CoreClient, policy: Policy, replica: Replica, clock: Clock) -> list[Route]:
+    """Return the rows of the dashboard."""
     hub = Hub(core, clock, policy, replica.internal)
     resources = Resources(replica, clock, os.getppid)
     return [*hub.routes(), *resources.routes(), *Pages(load()).routes()]

@@ -30,10 +30,13 @@ class Daemon:
     """Own one daemon process, its standard output, and everything it started.
 
     `events` has all events so far, `output` the lines of standard output that are not events.
+    `pins` is false for a daemon that several tests share: then it opens no descriptor during one
+    of them, and a service that clears its environment has to be ended by the test.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, pins: bool = True) -> None:
         self.home = home
+        self.pins = pins
         self.mark = f"{MARK}={uuid.uuid4().hex}"
         self.events: list[dict[str, Any]] = []
         self.output: list[str] = []
@@ -321,7 +324,7 @@ class Daemon:
         self.events.append(event)
         self._unseen.append(event)
         pid = event.get("pid")
-        if event["event"] == "service.spawned" and isinstance(pid, int):
+        if self.pins and event["event"] == "service.spawned" and isinstance(pid, int):
             pidfd = _pidfd_open(pid)
             if pidfd is not None:
                 old = self._watched.pop(pid, None)
