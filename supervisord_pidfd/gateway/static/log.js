@@ -34,7 +34,7 @@ export class LogTail {
     while (!signal.aborted) {
       try {
         for await (const [type, data] of follow("v1/logs", { service: this.name, last: LAST, follow: 1 }, signal)) {
-          this.#tell("");
+          this.#tell(type === "error" ? data.error?.message ?? "The log has ended." : "");
           if (type === "gap" || data.event === "gap") this.#gap(data.lost);
           else if (data.msg !== undefined) this.#take(data);
         }
