@@ -72,7 +72,7 @@ async def run(fd: int, counters: Counters | None = None) -> None:
 
 def _web_routes(core: CoreClient, policy: Policy, replica: Replica, clock: Clock) -> list[Route]:
     """Return the rows of the dashboard."""
-    hub = Hub(core, clock, policy, replica.internal)
+    hub = Hub(core, clock, policy, replica)
     resources = Resources(replica, clock, os.getppid)
     return [*hub.routes(), *resources.routes(), *Pages(load()).routes()]
 

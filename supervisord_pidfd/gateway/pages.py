@@ -17,6 +17,7 @@ from supervisord_pidfd.gateway.router import Route
 
 STATIC = os.path.join(os.path.dirname(__file__), "static")
 SHELL = "index.html"
+ICON = "icon.svg"
 ROOT = b"{root}"
 """What stands in the page for the way to the root."""
 
@@ -77,12 +78,17 @@ class Pages:
     def routes(self) -> list[Route]:
         """Return the rows that we answer."""
         rows = [Route("GET", path, Level.OPEN, "page", self.page) for path in PAGES]
-        return [*rows, Route("GET", "/static/{file}", Level.OPEN, "static", self.file)]
+        icon = Route("GET", "/favicon.ico", Level.OPEN, "static", self.icon)
+        return [*rows, icon, Route("GET", "/static/{file}", Level.OPEN, "static", self.file)]
 
     async def page(self, request: Request) -> Response:
         """Serve the page; its scripts find out from the address what it is to show."""
         body = self._shell.replace(ROOT, root_of(request).encode("ascii"))
         return _served(request, file_of(SHELL, body))
+
+    async def icon(self, request: Request) -> Response:
+        """Serve the icon to browsers that ask for it by themselves."""
+        return _served(request, self._files[ICON])
 
     async def file(self, request: Request) -> Response:
         """Serve a file; there are those that were there at the start, and no others."""

@@ -12,14 +12,14 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from typing import Any, Protocol
 
 from supervisord_pidfd.clock import Clock, rfc3339
 from supervisord_pidfd.gateway.access import Level, Policy, judge
 from supervisord_pidfd.gateway.core import ControlError
 from supervisord_pidfd.gateway.http import FORMAT, Request, Response
-from supervisord_pidfd.gateway.replica import Record
+from supervisord_pidfd.gateway.replica import Replica
 from supervisord_pidfd.gateway.router import Route
 
 A_PIECE = 200
@@ -116,12 +116,12 @@ class Hub:
         core: Core,
         clock: Clock,
         policy: Policy,
-        internal: Callable[[], Iterable[Record]] = tuple,
+        replica: Replica,
     ) -> None:
         self._core = core
         self._clock = clock
         self._policy = policy
-        self._internal = internal
+        self._replica = replica
         self._clients: dict[_Client, None] = {}
         self._records: dict[str, bytes] = {}
         self._seen: set[str] | None = None
@@ -180,13 +180,19 @@ class Hub:
             names = list(client.changed)[:A_PIECE]
             for name in names:
                 del client.changed[name]
-            parts.append(sse("services", b"[%s]" % b",".join(self._records[n] for n in names)))
+            parts.append(sse("services", b"[%s]" % b",".join(map(self._record, names))))
         elif self._synced and not client.whole:
             client.whole = True
             parts.append(sse("synced", {}))
         if client.whole and client.events:
             parts.append(sse("event", b"[%s]" % b",".join(_events_of(client))))
         return b"".join(parts)
+
+    def _record(self, name: str) -> bytes:
+        """Return a record, and whether there is a log to follow, which the core does not tell."""
+        known = self._replica.find(name)
+        captured = known is not None and known.log_slot is not None
+        return self._records[name][:-1] + (b',"captured":true}' if captured else b"}")
 
     def _join(self, client: _Client) -> None:
         self._clients[client] = None
@@ -282,7 +288,8 @@ class Hub:
 
     def _show_supervisor(self, about: Mapping[str, Any]) -> None:
         internal = [
-            {"name": one.name, "phase": one.phase, "pid": one.pid} for one in self._internal()
+            {"name": one.name, "phase": one.phase, "pid": one.pid}
+            for one in self._replica.internal()
         ]
         data = json.dumps({**about, "internal": internal}, separators=(",", ":")).encode("ascii")
         if data != self._supervisor:

@@ -6,10 +6,13 @@ import json
 import pytest
 
 from supervisord_pidfd.clock import SystemClock
+from supervisord_pidfd.core.spec import MetricsSpec
 from supervisord_pidfd.gateway import watch
 from supervisord_pidfd.gateway.access import Policy
 from supervisord_pidfd.gateway.http import Request
+from supervisord_pidfd.gateway.replica import Replica
 from supervisord_pidfd.gateway.watch import Hub
+from tests.unit.gateway.records import plain
 
 WITHIN_S = 10
 SUPERVISOR = {"version": "1", "pid": 1, "config": {"generation": 1}}
@@ -94,8 +97,13 @@ def core():
 
 
 @pytest.fixture
-def hub(core):
-    return Hub(core, SystemClock(), Policy())
+def replica():
+    return Replica(MetricsSpec())
+
+
+@pytest.fixture
+def hub(core, replica):
+    return Hub(core, SystemClock(), Policy(), replica)
 
 
 def test_all_services_come_and_then_what_changes(core, hub):
@@ -127,6 +135,23 @@ def test_a_record_holds_what_is_drawn_and_no_more():
         "name": "a", "group": "", "phase": "running", "wanted": "up", "ready": True, "pid": 7,
         "restarts": 0, "detail": "", "exit": "code 1", "limit": 10, "at": "now",
     }  # fmt: skip
+
+
+def test_a_record_tells_whether_there_is_a_log_to_follow(core, hub, replica):
+    async def look():
+        replica.apply({"service": plain("a", log_slot=3)})
+        replica.apply({"service": plain("b", log_slot=None)})
+        reader = Reader(hub)
+        await reader.until("hello")
+        feed = await core.opened()
+        feed.put_nowait({"services": [record(name) for name in "abc"], "synced": True})
+        await reader.until("synced")
+        found = [one for batch in reader.all("services") for one in batch]
+
+        assert [one["name"] for one in found if one.get("captured")] == ["a"]
+        hub.close()
+
+    asyncio.run(look())
 
 
 def test_however_many_look_the_core_is_watched_once(core, hub):
@@ -254,7 +279,7 @@ def test_a_client_is_told_what_its_token_allows(core, control, level):
     policy = Policy(guarded=True, tokens=(("control", digest),), control=control)
 
     async def look():
-        hub = Hub(core, SystemClock(), policy)
+        hub = Hub(core, SystemClock(), policy, Replica(MetricsSpec()))
         headers = {"host": "localhost", "authorization": f"Bearer {token}"}
         answer = await hub.answer(Request("/v1/watch", headers=headers))
         [(kind, data)] = parsed(await anext(answer.stream))

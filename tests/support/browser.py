@@ -1,4 +1,4 @@
-"""A headless Chromium: open pages, wait for what they show, press keys, read what they complain of."""
+"""A headless Chromium: open pages, wait for what they show, press keys, read its console."""
 
 import json
 import shutil
@@ -87,7 +87,7 @@ class Browser:
         return self._driver.execute_async_script(script, *args)
 
     def until(self, condition: str, within: float = 15) -> Any:
-        """Wait until an expression is true in the page, and return it; `q` and `qq` find elements."""
+        """Wait until an expression is true, and return it; `q` and `qq` find elements."""
         return self.seen(condition, within)[0]
 
     def seen(self, condition: str, within: float = 15) -> tuple[Any, float]:

@@ -4,17 +4,15 @@ import os
 import signal
 import socket
 import statistics
-import threading
 import time
-from contextlib import contextmanager, suppress
 
 import pytest
 
 pytest.importorskip("selenium", reason="there is no browser here")
 
-from tests.support.web import TOKENS, roomy_daemon, token_file
-
 from tests.support.browser import CHROMIUM, DRIVER, NARROW, WIDE, Browser, quoted
+from tests.support.proxy import below
+from tests.support.web import TOKENS, roomy_daemon, token_file
 from tests.system.helpers import kill, python, sh
 
 pytestmark = [
@@ -36,16 +34,25 @@ PAGES = ("", "timeline", "graph", "events", "config", "service/talks")
 SECRET = "s3cr3t-of-the-tests"
 
 
-def config(home):
+def free_port():
+    """Find a port for a gateway that comes back to the same."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def config(home, port):
     return (
-        f"web.listen = '127.0.0.1:0'\nweb.control = true\nweb.token_file = '{home / 'tokens'}'\n"
-         "[service.db]\ngroup = 'storage'\ncommand = 'sleep 1000'\nbackoff.delay = 0\n"
-         f"[service.talks]\nlog.to = ['file']\nrequires = ['db']\nenvironment.PASSWORD = '{SECRET}'\n"
-        + python(SAYS, home / "told")
-        + "[service.broken]\nrestart = 'no'\n" + sh("exit 3")
-        + "[service.idle]\nautostart = false\nwants = ['db']\ncommand = 'sleep 1000'\n"
-        + "[service.worker]\ninstances = 12\ncommand = 'sleep 1000'\n"
-    )  # fmt: skip
+        f"web.listen = '127.0.0.1:{port}'\nweb.control = true\n"
+        f"web.token_file = '{home / 'tokens'}'\n"
+        "[group.storage]\nservices = ['db']\n"
+        "[service.db]\ncommand = 'sleep 1000'\nbackoff.delay = 0\n"
+        "[service.talks]\nlog.to = ['file']\nrequires = ['db']\n"
+        f"environment.PASSWORD = '{SECRET}'\n{python(SAYS, home / 'told')}"
+        f"[service.broken]\nrestart = 'no'\n{sh('exit 3')}"
+        "[service.idle]\nautostart = false\nwants = ['db']\ncommand = 'sleep 1000'\n"
+        "[service.worker]\ninstances = 12\ncommand = 'sleep 1000'\n"
+    )
 
 
 class Site:
@@ -54,6 +61,7 @@ class Site:
     def __init__(self, daemon, address, browser):
         self.daemon, self.browser = daemon, browser
         self.url = f"http://{address}/"
+        self.port = int(address.rpartition(":")[2])
 
     def look(self, path="", role=None):
         """Open a page afresh, with a token of a role, and wait until it is live."""
@@ -83,8 +91,12 @@ def site():
         os.mkfifo(daemon.home / "told")
         (daemon.home / "told").chmod(0o666)
         token_file(daemon.home / "tokens")
-        daemon.start(config(daemon.home), "--set", f"supervisor.log_dir={daemon.home / 'log'}")
+        port = free_port()
+        daemon.start(
+            config(daemon.home, port), "--set", f"supervisor.log_dir={daemon.home / 'log'}"
+        )
         address = daemon.wait_for("gateway.listening", serves="web")["address"]
+        assert address == f"127.0.0.1:{port}"
         daemon.wait_for("service.ready", service="talks")
         yield Site(daemon, address, browser)
 
@@ -294,7 +306,7 @@ def test_who_may_control_starts_and_stops(site):
 
 def test_a_change_of_the_configuration_is_planned_and_applied(site):
     page = site.look("config", role="control")
-    text = config(site.daemon.home)
+    text = config(site.daemon.home, site.port)
     site.daemon.write_config(text + "[service.late]\ncommand = 'sleep 1000'\n")
     try:
         page.click(".plan button")
@@ -329,17 +341,12 @@ def test_a_gateway_that_was_killed_is_found_again(site):
     page.until(row("db"))
     with site.daemon.client() as client:
         found = client.call("Status", names=[], all=True)["services"]
-    (gateway,) = [one["pid"] for one in found if one["name"] == ":gateway"]
-    port = site.url.rsplit(":", 1)[1]
-    kill(gateway)
-    page.until("q('.live').dataset.state !== 'live'")
-    # The address was chosen by the kernel: another gateway listens elsewhere, so we go there.
-    address = site.daemon.wait_for("gateway.listening", serves="web")["address"]
-    site.url = f"http://{address}/"
-    if not address.endswith(port.rstrip("/")):
-        page = site.look(role="read")
-    page.until(row("db"))
-    page.complaints()
+    kill(next(one["pid"] for one in found if one["name"] == ":gateway"))
+    page.until("q('.live').dataset.state === 'lost' && !q('#banner').hidden")
+    page.until("q('.live').dataset.state === 'live' && q('#banner').hidden")
+    kill(site.pid("db"))
+    page.until(f"{row('db')}.querySelector('.c-uptime').innerText.length < 4")
+    page.complaints()  # of the address where nobody was meanwhile
 
 
 def test_a_page_that_was_left_gives_its_streams_back(site):
@@ -383,68 +390,13 @@ def test_what_is_inline_does_not_run(site):
     assert "Content Security Policy" in refused[0]
 
 
-@contextmanager
-def proxy(address, prefix):
-    """Be a proxy that knows us below a prefix, and takes it away without telling us."""
-    host, _, port = address.rpartition(":")
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def pump(source, target):
-        with suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-        for one in (source, target):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-    def serve(client):
-        with client, socket.create_connection((host, int(port))) as server:
-            head = b""
-            while b"\r\n\r\n" not in head:
-                data = client.recv(65536)
-                if not data:
-                    return
-                head += data
-            line, _, rest = head.partition(b"\r\n")
-            method, path, version = line.split(b" ")
-            assert path.startswith(prefix), path
-            said = b"" if method != b"GET" else b"Connection: close\r\n"
-            path = path.removeprefix(prefix) or b"/"
-            server.sendall(b" ".join((method, path, version)) + b"\r\n" + said + rest)
-            back = threading.Thread(target=pump, args=(client, server))
-            back.start()
-            pump(server, client)
-            back.join()
-
-    threads = []
-
-    def accept():
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            threads.append(threading.Thread(target=serve, args=(client,)))
-            threads[-1].start()
-
-    accepting = threading.Thread(target=accept)
-    accepting.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}{prefix.decode()}/"
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        accepting.join()
-        for one in threads:
-            one.join()
-
-
 def test_it_works_below_a_prefix(site):
     page = site.browser
-    with proxy(site.url.removeprefix("http://").rstrip("/"), b"/tools/sup") as url:
+    with below(site.url.removeprefix("http://").rstrip("/"), "/tools/sup") as url:
         page.open(f"{url}static/icon.svg")
         page.run("sessionStorage.setItem('supervisord-pidfd.token', arguments[0])", TOKENS["read"])
         page.open(url)
+        page.complaints()  # of the icon that it asks for by itself, at the root
         page.until(row("db"))
         page.press("j", "j", "ENTER")
         page.until("location.pathname === '/tools/sup/service/db'")

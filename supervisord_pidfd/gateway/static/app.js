@@ -85,6 +85,8 @@ const themeButton = button("", nextTheme, { class: "tool" });
 const keyButton = button("", askToken, { class: "tool" });
 
 function header() {
+  // What is relative in the page would be relative to wherever we go.
+  document.querySelector("link[rel=icon]").href = address("static/icon.svg");
   document.getElementById("top").append(
     h("a", { class: "brand", href: ROOT.pathname, "aria-label": "supervisord-pidfd, all services" },
       h("img", { src: address("static/icon.svg").href, width: 24, height: 24, alt: "" }), h("span", {}, "supervisord", h("b", {}, "pidfd"))),

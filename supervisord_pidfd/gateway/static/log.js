@@ -3,11 +3,18 @@
 import { ApiError, follow } from "./api.js";
 import { button, h, mark, say } from "./dom.js";
 import { clock, count } from "./format.js";
+import { store } from "./store.js";
 
 const LINES = 2000;
 const HELD = 5000;
 const LAST = 200;
 const AGAIN_MS = 1000;
+
+/** Wait until services have changed. */
+const news = (signal) => new Promise((done) => {
+  store.addEventListener("services", done, { once: true, signal });
+  signal.addEventListener("abort", done, { once: true });
+});
 
 export class LogTail {
   constructor(name) {
@@ -32,6 +39,11 @@ export class LogTail {
 
   async run(signal) {
     while (!signal.aborted) {
+      if (!store.services.get(this.name)?.captured) {
+        this.#tell(store.synced ? "Its output is not captured (log.to), so there is nothing to follow here." : "");
+        await news(signal);
+        continue;
+      }
       try {
         for await (const [type, data] of follow("v1/logs", { service: this.name, last: LAST, follow: 1 }, signal)) {
           this.#tell(type === "error" ? data.error?.message ?? "The log has ended." : "");
