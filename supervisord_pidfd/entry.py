@@ -44,6 +44,10 @@ def _one_shot(verb: str, words: list[str]) -> int:
         from supervisord_pidfd.config.schema import main as schema  # noqa: PLC0415
 
         return schema(words)
+    if verb == "convert":
+        from supervisord_pidfd.convert.main import main as convert  # noqa: PLC0415
+
+        return convert(words)
     from supervisord_pidfd.versions import main as version  # noqa: PLC0415
 
     return version(words)

@@ -12,10 +12,11 @@ usage: supervisord-pidfd run [-c FILE] [--set KEY=VALUE]... [--pid1 auto|yes|no]
                              [--socket PATH|none] [-- CMD ARG...]
        supervisord-pidfd check [FILE] [--json] [--strict]
        supervisord-pidfd schema
+       supervisord-pidfd convert FILE [--from supervisor|procfile] [-o OUT] [--strict]
        supervisord-pidfd version [--json]
 """
-VERBS = ("run", "check", "schema", "version")
-LATER = ("convert", "release-cgroup")
+VERBS = ("run", "check", "schema", "convert", "version")
+LATER = ("release-cgroup",)
 
 
 class RunOptions(NamedTuple):

@@ -153,6 +153,13 @@ _DAEMON_VERBS = {
         " `--strict` turns warnings into errors; `--json` prints one object."
     ),
     "schema": "Print the JSON Schema (2020-12) of the file, for editors.",
+    "convert": (
+        "Print the file that does what FILE does with another supervisor, a supervisord.conf or a"
+        " Procfile. What has no counterpart stands in it as a comment, `# not converted:`, and is"
+        " told on standard error, without its value; with `--strict` the exit code is 1 then."
+        " Without `--from` the kind is guessed by name and content. `-o` writes to OUT, which must"
+        " not be there."
+    ),
     "version": "Print the version, and what exits are detected with here.",
 }
 _RUN_OPTIONS = {
@@ -171,9 +178,9 @@ _RUN_OPTIONS = {
 }
 _DAEMON_EXITS = {
     "0": "stopped as asked, or idle and every last result was clean",
-    "1": "an internal failure",
-    "2": "the command line is wrong",
-    "6": "the configuration is invalid; standard error says where",
+    "1": "an internal failure; of `convert --strict`: something was left out",
+    "2": "the command line is wrong; of `convert` also: OUT is there",
+    "6": "the configuration is invalid, or what is to be converted is; standard error says where",
     "7": "it cannot start here: another instance runs, or a directory is unsafe",
     "10": (
         "a start limit or a check with action shutdown, idle with a failed service, or a shutdown"

@@ -1,0 +1,1 @@
+"""`supervisord-pidfd convert`: what other supervisors read becomes a file of ours."""
