@@ -264,6 +264,21 @@ class Files:
         except (OSError, ValueError):
             return False
 
+    def takes_files(self, directory: str) -> bool:
+        """Tell whether we may make files in a directory, or make it; yes where we do not ask."""
+        while True:
+            try:
+                real = self.resolve(directory)
+            except FileNotFoundError:
+                directory = os.path.dirname(directory)
+            except (OSError, ValueError):
+                return False
+            else:
+                rights = os.W_OK | os.X_OK
+                return real is None or (
+                    os.path.isdir(real) and os.access(real, rights, effective_ids=True)
+                )
+
     def readable(self, path: str) -> str | None:
         """Say why a file cannot be read (an errno name); None if it can, or was not asked."""
         try:

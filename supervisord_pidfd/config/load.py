@@ -119,7 +119,7 @@ def _command(request: "Request") -> Source:
     source = Source("--", request.start_dir, Places("").over(text))
     table: Table = {"command": list(request.command), "main": True, "restart": "no"}
     if request.file is None:
-        table["stdin"] = "inherit"
+        table |= {"stdin": "inherit", "log": {"to": ["inherit"]}}
     source.data = {"service": {"main": table}}
     return source
 

@@ -1,7 +1,7 @@
 """Where a service writes, and what becomes of it: `log.*` and `ready.log`."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from supervisord_pidfd.config import model
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from supervisord_pidfd.config import tables
 
 _ALONE = {"inherit": Output.INHERIT, "null": Output.NULL, "direct": Output.DIRECT}
-DEFAULT = ("inherit",)
+DEFAULT = ("auto",)
 """What a service without `log.to` does."""
 
 _NOTHING = LogSpec()
@@ -34,11 +34,11 @@ def output_of(
     service: model.Service,
     filling: Filling,
     own: Mapping[str, str],
-    auto: tuple[str, ...],
+    auto: Callable[[], tuple[str, ...]],
 ) -> tuple[Output, LogSpec]:
     """Return where one instance writes, and for the logger what it does with that.
 
-    `auto` are the sinks that suit where the daemon was started.
+    `auto` gives the sinks that suit where the daemon was started.
     """
     words = words_of(service)
     output = _ALONE.get(words[0], Output.CAPTURED)
@@ -51,7 +51,7 @@ def output_of(
     if output is Output.DIRECT:
         return output, LogSpec(path=path, stderr_path=errors)
     return output, LogSpec(
-        to=auto if words == ("auto",) else words,
+        to=auto() if words == ("auto",) else words,
         path=path,
         stderr_path=errors,
         **given(ready=service.ready and service.ready.log),

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from supervisord_pidfd.config import environment, host, model
@@ -114,7 +115,7 @@ class Resolver:
         if stdin is not None and stdin.startswith("file:"):
             stdin = f"file:{self._stdin(where, stdin[5:])}"
             found = found._replace(fast=found.fast and self._files.lies_local(stdin[5:]))
-        output, log = output_of(where, service, filling, own, self._request.auto_to)
+        output, log = output_of(where, service, filling, own, lambda: self._auto_to)
         place = self._tree.table(where.path)
         return ServiceSpec(
             name=own["service.name"],
@@ -138,6 +139,20 @@ class Resolver:
 
     def _is_foreground(self, name: str) -> bool:
         return self._request.file is None and bool(self._request.command) and name == "main"
+
+    @cached_property
+    def _auto_to(self) -> tuple[str, ...]:
+        """Return where output goes that is to go where it suits: a place that can be had."""
+        suitable = self._request.auto_to
+        directory = self._own.get("log.dir", "/")
+        if suitable != ("file",) or self._files.takes_files(directory):
+            return suitable
+        message = f"log.to: auto is stdout, because no file can be made in '{directory}'"
+        self._report.warning(
+            self._tree.start(), "no-such-directory", message,
+            key=("supervisor", "log_dir"), hint="set supervisor.log_dir, or log.to",
+        )  # fmt: skip
+        return ("stdout",)
 
     def _argv(self, where: Where, service: model.Service, filling: Filling) -> tuple[str, ...]:
         words = service.command.words

@@ -85,7 +85,7 @@ SAID: dict[str, str] = {
     "Supervisor.exit_when_idle": "auto",
     "Metrics.phases": "auto",
     "Web.rpc_listen": "`unix:${runtime.dir}/rpc.sock`",
-    "Log.to": "inherit",
+    "Log.to": "auto",
     "Log.format": "auto",
     "Log.path": "`${log.dir}/NAME.log`",
     "Log.stderr_path": "the same",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from supervisord_pidfd.config.budgets import longest_chain
 from tests.support.config import load_text
 
-WEB = '[service.web]\ncommand = "/bin/sh"\n'
+WEB = '[service.web]\ncommand = "/bin/sh"\nlog.to = ["null"]\n'
 PLAIN = 1 + 64 + 65
 """One process, the reserve, and the control socket."""
 
@@ -40,9 +40,6 @@ def needed(folder, text, **members):
         ("stop.command = '/bin/sh'\nreload.command = '/bin/sh'\ninstances = 2", 7),
         ("reload.signal = 'HUP'", 0),
         ("stop.scope = 'mixed'", 0),
-        ("log.to = ['file']\ninstances = 2", 5),
-        ("log.to = ['auto']", 2),
-        ("log.to = ['null']", 0),
         ("ready.exec = '/bin/sh'", 3),
         ("health.a.exec = '/bin/sh'\nhealth.b.exec = '/bin/sh'\ninstances = 100", 99 + 96),
         ("[metrics]\nlisten = '127.0.0.1:1'", 4),
@@ -51,6 +48,23 @@ def needed(folder, text, **members):
 )
 def test_descriptors_are_counted(tmp_path, text, more):
     assert needed(tmp_path, WEB + text) == PLAIN + more
+
+
+@pytest.mark.parametrize(
+    ("written", "more"),
+    [
+        ("", 4),
+        ("log.to = ['file']", 4),
+        ("log.to = ['auto']", 4),
+        ("log.to = ['null']", 0),
+        ("log.to = ['inherit']", 0),
+        ("log = { to = ['direct'], path = '/srv/web' }", 0),
+    ],
+)
+def test_the_pipes_of_captured_output_are_counted(tmp_path, written, more):
+    text = f"[service.web]\ncommand = '/bin/sh'\ninstances = 2\n{written}"
+
+    assert needed(tmp_path, text) == PLAIN + 1 + more
 
 
 CHAIN = (

@@ -114,6 +114,14 @@ def test_directories(files):
     assert files.is_directory("bin/tool") is False
 
 
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [("bin", True), ("bin/new/one", True), ("dead/log", True), ("bin/tool/log", False)],
+)
+def test_where_files_can_be_made(files, path, answer):
+    assert files.takes_files(path) is answer
+
+
 def test_a_root_that_may_not_answer():
     assert Files({"/": "nfs"}, "/").resolve("/") is None
 

@@ -84,13 +84,19 @@ def problems_of(tmp_path):
 # -- what is accepted -----------------------------------------------------------------------------
 
 
+def _file(path):
+    return LogSpec(to=("file",), path=path, stderr_path=path)
+
+
 def test_the_smallest_useful_file(tmp_path):
-    reply = load_text(tmp_path, "[service.web]\ncommand = \"/bin/sh -c 'exit 0'\"")
+    text = "[service.web]\ncommand = \"/bin/sh -c 'exit 0'\""
+    reply = load_text(tmp_path, text, log_dir=str(tmp_path))
 
     assert reply.services == (
         ServiceSpec(
             name="web", argv=("/bin/sh", "-c", "exit 0"), program="/bin/sh",
             fast=reply.services[0].fast, group="web", origin=f"{tmp_path}/main.toml:1",
+            output=Output.CAPTURED, log=_file(f"{tmp_path}/web.log"),
             written=f'[["command","\\"/bin/sh -c \'exit 0\'\\"","{tmp_path}/main.toml",2]]',
         ),
     )  # fmt: skip
@@ -98,6 +104,17 @@ def test_the_smallest_useful_file(tmp_path):
     assert reply.problems == ()
     assert reply.files == (f"{tmp_path}/main.toml",)
     assert reply.service_count == 1
+
+
+def test_output_goes_to_standard_output_where_no_file_can_be_made(tmp_path):
+    text = '[service.web]\ncommand = "/bin/sh"\n[service.db]\ncommand = "/bin/sh"'
+    reply = load_text(tmp_path, text, log_dir=f"{tmp_path}/main.toml/log")
+
+    assert [service.log.to for service in reply.services] == [("stdout",), ("stdout",)]
+    assert told(reply) == [
+        (1, 1, "no-such-directory",
+         f"log.to: auto is stdout, because no file can be made in '{tmp_path}/main.toml/log'"),
+    ]  # fmt: skip
 
 
 def test_an_empty_file_is_a_daemon_without_services(tmp_path):
@@ -175,7 +192,7 @@ def test_an_empty_file_is_a_daemon_without_services(tmp_path):
         ('log.to = ["null"]', "output", Output.NULL),
         ('log.to = ["inherit"]', "output", Output.INHERIT),
         ('log.to = ["file"]', "output", Output.CAPTURED),
-        ('log.path = "/var/log/web"', "output", Output.INHERIT),
+        ('log.path = "/var/log/web"', "output", Output.CAPTURED),
         ("log.to = []", "output", Output.NULL),
         (
             'limits = { nofile = 10, core = "infinity", as = "1G:infinity", stack = "1:2" }',
@@ -865,7 +882,7 @@ def test_a_longer_budget_is_enough(tmp_path):
         (f"{WEB}ready.log = '('",
          (3, 13, "bad-value", ("ready.log: not a regular expression: missing ), unterminated"
           " subpattern at position 0"))),
-        (f"{WEB}ready.log = 'up'",
+        (f"{WEB}ready.log = 'up'\nlog.to = ['null']",
          (3, 13, "conflict",
           'ready.log: needs log.to, such as ["file"], else nobody reads the output')),
         ("supervisor.log.to = ['null', 'file']",
@@ -1154,7 +1171,7 @@ def test_a_command_alone_is_a_single_service():
     )  # fmt: skip
     assert [line[:2] for line in json.loads(reply.services[0].written)] == [
         ["command", '["/bin/sh", "-c", "echo ${HOME} $$"]'], ["main", "true"],
-        ["restart", '"no"'], ["stdin", '"inherit"'],
+        ["restart", '"no"'], ["stdin", '"inherit"'], ["log.to", '["inherit"]'],
     ]  # fmt: skip
     assert reply.files == ()
 
@@ -1384,7 +1401,7 @@ def test_what_belongs_to_others_is_not_for_root(tmp_path, which):
 
 
 def test_a_file_that_does_not_fit_says_what_it_needs(tmp_path):
-    text = f"metrics.listen = '127.0.0.1:1'\n{WEB}instances = 100"
+    text = f"metrics.listen = '127.0.0.1:1'\n{WEB}instances = 100\nlog.to = ['null']"
     reply = load_text(tmp_path, text, max_files=232)
 
     assert told(reply) == [(1, 1, "too-large", "needs 233 descriptors, the limit is 232")]
@@ -1394,7 +1411,7 @@ def test_a_file_that_does_not_fit_says_what_it_needs(tmp_path):
 
 @pytest.mark.parametrize("limit", [233, -1])
 def test_a_file_that_fits(tmp_path, limit):
-    text = f"metrics.listen = '127.0.0.1:1'\n{WEB}instances = 100"
+    text = f"metrics.listen = '127.0.0.1:1'\n{WEB}instances = 100\nlog.to = ['null']"
 
     assert load_text(tmp_path, text, max_files=limit).ok
 
