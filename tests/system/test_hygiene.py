@@ -67,7 +67,8 @@ def test_standard_descriptors_closed_at_start(daemon, board, reaper_mode, closed
         f"import os, sys\nfor fd in {closed}: os.close(fd)\nos.execv(sys.argv[1], sys.argv[1:])\n"
     )
     prefix = (sys.executable, "-I", "-c", script)
-    daemon.start(announcing(board), *reaping(reaper_mode), prefix=prefix)
+    inherits = f"{announcing(board)}\nlog.to = ['inherit']\n"
+    daemon.start(inherits, *reaping(reaper_mode), prefix=prefix)
     first = board.pid()
     held = descriptors(first)
     assert {0, 1, 2} <= set(held)
@@ -104,7 +105,8 @@ def test_a_limit_that_is_too_low_is_refused_with_the_number_it_needs(daemon):
 
     daemon.start("[service.web]\ninstances = 200\ncommand = 'sleep 1000'\n", preexec_fn=lower)
     assert daemon.wait() == 6
-    assert "needs 329 descriptors" in daemon.stderr  # 200, clients of control 65, a reserve of 64
+    # 200 with two pipes each, clients of control 65, a reserve of 64
+    assert "needs 729 descriptors" in daemon.stderr
     assert not daemon.running()
 
 

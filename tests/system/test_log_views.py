@@ -134,6 +134,16 @@ def test_services_share_the_daemons_standard_output(daemon):
     ]
 
 
+def test_in_a_container_services_share_it_unless_they_say_otherwise(daemon):
+    daemon.start(f"[service.web]\n{sh('echo hello; exec sleep 1000')}", env={"container": "oci"})
+    daemon.wait_for("service.ready", "web")
+    until(lambda: lines(daemon, "web"))
+    assert daemon.stop() == 0
+
+    (told,) = map(json.loads, daemon.output)
+    assert (told["service"], told["stream"], told["msg"]) == ("web", "stdout", "hello")
+
+
 def test_restarts_and_commands_do_not_wait_for_a_standard_output_that_nobody_reads(daemon):
     flood = 'log.to = ["stdout"]\nlog.block_for = "1h"\n' + sh(
         "yes 012345678901234567890123456789"
