@@ -318,7 +318,8 @@ class Daemon:
             event = json.loads(line)
         except ValueError:
             event = None
-        if not isinstance(event, dict) or "event" not in event:
+        # A mark among the lines of a service, such as log.dropped, is no event: it has no number.
+        if not isinstance(event, dict) or not {"event", "seq"} <= event.keys():
             self.output.append(line)
             return
         self.events.append(event)

@@ -27,7 +27,7 @@ def start(daemon, board, what, lines="", *args):
 
 
 def test_members_of_the_group_are_ended_before_the_next_start(daemon, board, reaper_mode):
-    main, left = start(daemon, board, IGNORANT, "stop_timeout = '400ms'\n", *reaping(reaper_mode))
+    main, left = start(daemon, board, IGNORANT, "stop_timeout = '2s'\n", *reaping(reaper_mode))
 
     kill(main)
 
@@ -40,7 +40,7 @@ def test_members_of_the_group_are_ended_before_the_next_start(daemon, board, rea
     assert (seen["phase"], seen["wanted"], seen["pid"]) == ("stopping", "up", None)
     assert alive(left)
 
-    assert daemon.wait_for("service.kill_escalated", service="web")["after_s"] >= 0.4
+    assert daemon.wait_for("service.kill_escalated", service="web")["after_s"] >= 2
     again = daemon.wait_for("service.restart_scheduled", service="web")
     assert (again["cause"], again["delay_s"]) == ("signal", 0)
     assert board.pid() == daemon.wait_for("service.ready", service="web", run=2)["pid"]
