@@ -306,14 +306,16 @@ class Daemon:
         if self._listener is not None or not self._options.single:
             self._panel = self._make_panel(supervisor, hands)
         self._applied(reply, outcome, ReloadPlan(add=tuple(services)))
-        supervisor.start(services)
         internals = Internals(hands, supervisor, self._publisher, self._features, asker)
         self._internals = internals
-        internals.check(spec.web.user, needed=needs_checker(services))
         if self._log_pipe is not None:
             if reply.problems:
                 self._warn(reply)
+            # Before the services: what they write gets its time when it is read.
             internals.start_logger(self._log_pipe, self._taps, spec.log_format)
+        supervisor.start(services)
+        internals.check(spec.web.user, needed=needs_checker(services))
+        if self._log_pipe is not None:
             internals.serve(self._gateway_spec(spec))
         self._tell(DaemonReady(self._clock.now() - self._launch.begun))
 

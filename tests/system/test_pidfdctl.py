@@ -551,8 +551,10 @@ def test_a_later_version_will_reexec(pidfdctl):
 
 
 @pytest.mark.parametrize("words", ["logs", "logs web -n 3"])
-def test_output_that_nobody_captures_is_not_there_to_be_shown(pidfdctl, words):
-    error = pidfdctl.error(*words.split(), code=1)
+def test_output_that_nobody_captures_is_not_there_to_be_shown(daemon, words):
+    daemon.start('[service.web]\ncommand = "sleep 1000"\nlog.to = ["null"]\n')
+    daemon.wait_for("service.ready", "web")
+    error = Ctl(daemon).error(*words.split(), code=1)
 
     assert error["parameters"]["reason"] == "not_captured"
 
