@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.daemon import Daemon
 
@@ -19,6 +20,9 @@ TESTS = Path(__file__).parent
 WITHOUT_PIDFD = bool(os.environ.get("WITHOUT_PIDFD"))
 """The pidfd calls are forbidden by a filter, and we know it: `make fallback` says so."""
 
+# How long an example takes says how busy the machine is, and no more.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # -- which tests run ------------------------------------------------------------------------------
 
