@@ -96,10 +96,11 @@ cover: $(DEV)               ## branch coverage; core/ must have all of it
 docs: $(DEV)                ## write what is generated; does the rest match the code?
 	$(PY) -m tests.support.states > docs/states.md
 	$(PY) -m supervisord_pidfd.gateway.reference > docs/metrics.md
+	$(PY) -m tests.support.grafana > deploy/grafana/supervisord.json
 	$(BIN)/supervisord-pidfd schema > docs/supervisord.schema.json
 	$(PY) -m tests.support.manual docs/man
 	$(PYTEST) tests/architecture/test_docs.py tests/architecture/test_states.py tests/architecture/test_manual.py \
-	  tests/unit/gateway/test_reference.py tests/unit/test_config_schema.py
+	  tests/unit/gateway/test_reference.py tests/unit/test_config_schema.py tests/integration/test_deploy.py
 
 bench: $(DEV)               ## restart latency and scale, beside floors and peers; BENCH=quick for two minutes
 	PYTHON=$(PY) benchmarks/setup.sh

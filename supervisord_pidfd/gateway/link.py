@@ -57,8 +57,8 @@ class Link:
         elif message["reply"] == self._asked and self._answer and not self._answer.done():
             self._answer.set_result(message["counters"])
 
-    async def counters(self) -> Mapping[str, Any] | None:
-        """Ask the core for its counters; None if it does not answer within a second.
+    async def counters(self, within: float = ANSWER_WITHIN_S) -> Mapping[str, Any] | None:
+        """Ask the core for its counters; None if it does not answer in time.
 
         A question that it has not answered yet is not asked again: a core that hangs finds one
         question when it comes back, however many scrapes there were.
@@ -70,7 +70,7 @@ class Link:
             self.answered.clear()
             self._channel.send({"call": "Counters", "id": self._asked, "http": http})
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S):
+            async with asyncio.timeout(within):
                 await self._synced.wait()
                 return await asyncio.shield(self._answer)
         except TimeoutError:

@@ -12,6 +12,7 @@ from supervisord_pidfd.gateway import procfs
 from supervisord_pidfd.gateway.access import Level
 from supervisord_pidfd.gateway.exposition import Gzip, encode, negotiate
 from supervisord_pidfd.gateway.http import Request, Response, refusal
+from supervisord_pidfd.gateway.link import ANSWER_WITHIN_S
 from supervisord_pidfd.gateway.replica import Record, Replica
 from supervisord_pidfd.gateway.router import EVERYWHERE, Route
 from supervisord_pidfd.gateway.samples import Core, CpuClock, Scrape, Subject
@@ -23,13 +24,16 @@ CACHE_S = 0.1
 SLICE = 512
 """Services put together before other connections get their turn: about a millisecond."""
 
+SHARE = 0.7
+"""The part of a scraper's timeout for which the core is waited for."""
+
 NO_ANSWER = "supervisor: no answer within 1s"
 
 
 class Asked(Protocol):
     """Be what a site needs of the core."""
 
-    async def counters(self) -> Mapping[str, Any] | None:
+    async def counters(self, within: float = ...) -> Mapping[str, Any] | None:
         """Return the core's counters, or None if it does not answer in time."""
         ...
 
@@ -74,7 +78,8 @@ class Site:
         form = negotiate(request.headers.get("accept", ""))
         gzip = _accepts_gzip(request.headers.get("accept-encoding", ""))
         # Asked before the lock: scrapes of a core that hangs wait side by side.
-        counters = await self._core.counters()
+        within = _patience(request.headers.get("x-prometheus-scrape-timeout-seconds", ""))
+        counters = await self._core.counters(within)
         async with self._one_scrape:
             key = (form, gzip, parts, counters is None, self._replica.revision)
             if self._cached is not None:
@@ -148,6 +153,14 @@ class Site:
             return _health([NO_ANSWER])
         stopping = ["supervisor: shutting down"] if counters["stopping"] else []
         return _health(stopping + self._replica.unready())
+
+
+def _patience(timeout: str) -> float:
+    """Say how long to wait for the core: a scraper that gives up soon is to get an answer."""
+    try:
+        return max(0.0, min(ANSWER_WITHIN_S, float(timeout) * SHARE))
+    except ValueError:
+        return ANSWER_WITHIN_S
 
 
 def _health(reasons: list[str]) -> Response:

@@ -30,7 +30,8 @@ class FakeCore:
         }
         self.questions = 0
 
-    async def counters(self):
+    async def counters(self, within=1.0):
+        self.within = within
         self.questions += 1
         return self.answer
 
@@ -111,6 +112,24 @@ def test_a_scrape_is_one_question(site, core):
     get(site, "/metrics")
 
     assert core.questions == 1
+
+
+@pytest.mark.parametrize(
+    ("timeout", "within"),
+    [
+        ("", 1.0),
+        ("10.000000", 1.0),
+        ("1", 0.7),
+        ("0.1", 0.07),
+        ("-1", 0.0),
+        ("soon", 1.0),
+        ("nan", 1.0),
+    ],
+)
+def test_a_scraper_that_gives_up_soon_gets_its_answer_sooner(site, core, timeout, within):
+    get(site, "/metrics", **({"x-prometheus-scrape-timeout-seconds": timeout} if timeout else {}))
+
+    assert core.within == pytest.approx(within)
 
 
 def test_parts_of_later_versions_are_empty_and_unknown_ones_refused(site):
