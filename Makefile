@@ -60,15 +60,18 @@ unit: $(DEV)                ## the tests without a system call
 
 # -- tests ----------------------------------------------------------------------------------------
 
-.PHONY: test tests again fallback system user cover
-test: lint types layers tests again   ## everything: checks, all tests, then again without pidfds and as an ordinary user
+.PHONY: test lanes tests parts fallback system user cover
+test: lint types layers lanes   ## everything: checks, all tests, then again without pidfds and as an ordinary user
 
-# Side by side, each told as a whole when it is done: most of their time is waiting.
-again: $(DEV)
-	@$(MAKE) --jobs=2 --output-sync=target --keep-going fallback user
+# Two at a time, each told as a whole when it is done: most of their time is waiting.
+lanes: $(DEV)
+	@$(MAKE) --jobs=2 --output-sync=target --keep-going system parts fallback user
 
 tests: $(DEV)               ## all tests, as they are
 	$(PYTEST)
+
+parts: $(DEV)               ## all but the installed daemon as a process
+	$(PYTEST) --ignore=tests/system
 
 # The pidfd calls are forbidden by a real filter, as on Linux 4.19: the fallback is real or it is not there.
 fallback: $(DEV)            ## the tests about processes, with the pidfd calls forbidden
