@@ -70,7 +70,7 @@ def judge(policy: Policy, level: Level, request: Request) -> Denial | None:
     if level is Level.OPEN:
         return None
     if level >= Level.READ:
-        denial = _judge_browser(policy, request)
+        denial = judge_browser(policy, request)
         if denial is not None:
             return denial
     if level is Level.CONTROL and not policy.control:
@@ -84,9 +84,12 @@ def judge(policy: Policy, level: Level, request: Request) -> Denial | None:
 def level_of(policy: Policy, request: Request) -> Level | None:
     """Return what the request's token gives; None without a token, OPEN for an unknown one."""
     match = _TOKEN.fullmatch(request.headers.get("authorization", ""))
-    if match is None:
-        return None
-    digest = hashlib.sha256(match[1].encode("ascii")).hexdigest()
+    return None if match is None else level_of_token(policy, match[1])
+
+
+def level_of_token(policy: Policy, token: str) -> Level:
+    """Return what a token gives; OPEN for an unknown one."""
+    digest = hashlib.sha256(token.encode()).hexdigest()
     found = Level.OPEN
     # All of them, each in the same time: how long we take says nothing about any.
     for role, known in policy.tokens:
@@ -113,7 +116,8 @@ def _free(request: Request) -> Level:
     return Level.METRICS if request.door.purpose == "metrics" else Level.OPEN
 
 
-def _judge_browser(policy: Policy, request: Request) -> Denial | None:
+def judge_browser(policy: Policy, request: Request) -> Denial | None:
+    """Decide whether a request may come from a page that is not ours; None means no."""
     host = host_of(request.headers.get("host", ""))
     if host is None or not _is_ours(policy, host.name):
         return _MISDIRECTED

@@ -6,7 +6,8 @@ whoever waits ends the call: the core is told by the end of its connection.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+import os
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from supervisord_pidfd import wire
@@ -59,7 +60,7 @@ class CoreClient:
             finally:
                 connection.close()
 
-    async def stream(self, method: str, **parameters: Any) -> AsyncIterator[dict[str, Any]]:
+    async def stream(self, method: str, **parameters: Any) -> AsyncGenerator[dict[str, Any], None]:
         """Call a method and give each of its answers; closing the iterator ends the call.
 
         Raises:
@@ -76,6 +77,27 @@ class CoreClient:
                 yield reply
         finally:
             connection.close()
+
+
+def held(path: str | None) -> str | None:
+    """Return a path that leads to the socket also when we are no longer root.
+
+    Its directory stays open for that: what lies above it may be closed to the gateway's user, and
+    another socket that is made there is found all the same. Where /proc is not mounted, the path
+    remains as it is.
+    """
+    if path is None:
+        return None
+    directory, name = os.path.split(path)
+    try:
+        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return path
+    by_descriptor = f"/proc/self/fd/{fd}"
+    if not os.path.exists(by_descriptor):
+        os.close(fd)
+        return path
+    return os.path.join(by_descriptor, name)
 
 
 def within_of(method: str, parameters: Mapping[str, Any]) -> float | None:

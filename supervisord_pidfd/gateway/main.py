@@ -20,7 +20,7 @@ from supervisord_pidfd.core.spec import WebSpec
 from supervisord_pidfd.errors import StartupError
 from supervisord_pidfd.gateway.access import Policy
 from supervisord_pidfd.gateway.api import Api
-from supervisord_pidfd.gateway.core import CoreClient
+from supervisord_pidfd.gateway.core import CoreClient, held
 from supervisord_pidfd.gateway.link import Link
 from supervisord_pidfd.gateway.listeners import Listeners, addresses_of
 from supervisord_pidfd.gateway.pages import Pages, load
@@ -49,11 +49,13 @@ async def run(fd: int, counters: Counters | None = None) -> None:
         settings = await link.settings()
     except EOFError:
         return
+    settings = settings._replace(socket=held(settings.socket))
     replica, clock = Replica(settings.metrics), SystemClock()
     site = Site(link, replica, settings.metrics, clock, counters)
     core, policy = CoreClient(settings.socket), _policy(settings.web)
     web = _web_routes(core, policy, replica, clock) if settings.web.listen else []
-    router = Router(policy, [*site.routes(), *Api(core).routes(), *web])
+    rpc = _rpc_routes(core, settings.web, policy, clock)
+    router = Router(policy, [*site.routes(), *Api(core).routes(), *web, *rpc])
     server = Server(router.answer, link.answered)
     listeners = Listeners(addresses_of(settings), server.at, link.notice)
     listeners.bind_all()
@@ -75,6 +77,16 @@ def _web_routes(core: CoreClient, policy: Policy, replica: Replica, clock: Clock
     hub = Hub(core, clock, policy, replica)
     resources = Resources(replica, clock, os.getppid)
     return [*hub.routes(), *resources.routes(), *Pages(load()).routes()]
+
+
+def _rpc_routes(core: CoreClient, web: WebSpec, policy: Policy, clock: Clock) -> list[Route]:
+    """Return the row of XML-RPC; none, and nothing of it in memory, where it is off."""
+    if not web.rpc_listen:
+        return []
+    from supervisord_pidfd.gateway.namespace import Namespace  # noqa: PLC0415 - few have it
+    from supervisord_pidfd.gateway.rpc import Rpc  # noqa: PLC0415
+
+    return Rpc(Namespace(core, clock), web.rpc, policy).routes()
 
 
 def _policy(web: WebSpec) -> Policy:

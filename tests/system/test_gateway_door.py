@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from supervisord_pidfd.gateway.core import ControlError, CoreClient, within_of
+from supervisord_pidfd.gateway.core import ControlError, CoreClient, held, within_of
 from tests.support.varlink import Varlink, VarlinkError
 from tests.system.helpers import sh
 
@@ -153,6 +153,29 @@ def test_a_core_that_is_not_there_is_an_error_of_the_connection(tmp_path):
                 await anext(CoreClient(path).stream("Watch"))
 
     asyncio.run(work())
+
+
+def test_the_socket_is_reached_by_its_directory_which_stays_open(tmp_path):
+    """As when root's gateway has become somebody who may not go where the directory is."""
+
+    async def answer(_reader, writer):
+        writer.write(b'{"parameters":{}}\0')
+        writer.close()
+
+    async def work():
+        (tmp_path / "run").mkdir()
+        path = held(str(tmp_path / "run" / "core.sock"))
+        assert path != str(tmp_path / "run" / "core.sock")
+        try:
+            (tmp_path / "run").rename(tmp_path / "elsewhere")
+            async with await asyncio.start_unix_server(answer, tmp_path / "elsewhere/core.sock"):
+                return await CoreClient(path).call("Status")
+        finally:
+            os.close(int(path.split("/")[4]))
+
+    assert asyncio.run(work()) == {}
+    assert held(None) is None
+    assert held("/no/such/directory/core.sock") == "/no/such/directory/core.sock"
 
 
 @pytest.mark.parametrize("said", [b"no json\0", b"[]\0", b"half of"])
