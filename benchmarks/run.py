@@ -12,7 +12,18 @@ import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from benchmarks import client, control, graph, latency, linux, logkills, logload, logs, resources
+from benchmarks import (
+    client,
+    control,
+    gateway,
+    graph,
+    latency,
+    linux,
+    logkills,
+    logload,
+    logs,
+    resources,
+)
 from benchmarks.build import CannotBuildError, build, build_pipes
 from benchmarks.report import Report
 from benchmarks.session import Place
@@ -29,6 +40,7 @@ MODES = (
     "client",
     "control",
     "graph",
+    "gateway",
     "logs",
     "logkills",
     "logload",
@@ -195,6 +207,8 @@ def _control(words: argparse.Namespace, place: Place, report: Report) -> None:
         control.attack(place, report)
     if mode == "graph" or everything:
         graph.doublings(report)
+    if mode == "gateway" or everything:
+        gateway.measure(place, count if mode == "gateway" and count else 10_000, report)
 
 
 def _sweep() -> int:

@@ -66,6 +66,7 @@ class Session:
         self.output = os.path.join(self.directory, "output")
         self.starts: dict[int, Start] = {}  # index -> its newest
         self.launched = 0  # ns
+        self.metrics_address = ""  # where ours serves them, if that was wished
         self.exit_code: int | None = None
         self.left_behind = 0
         self._child: linux.Child | None = None
@@ -84,13 +85,15 @@ class Session:
     def launch(self) -> None:
         """Start the subject; its services report later."""
         place, wish = self._place, self.wish
+        port = _free_port() if wish.metrics else 0
+        self.metrics_address = f"127.0.0.1:{port}"
         site = Site(
             self.directory,
             self.inbox.name,
             wish.services,
             place.programs,
             place.options,
-            _free_port() if wish.metrics else 0,
+            port,
             wish.crash,
         )
         found = self.subject.find(place.options)
