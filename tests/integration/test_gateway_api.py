@@ -8,7 +8,7 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisord_pidfd.commands import METHODS
@@ -261,6 +261,7 @@ def test_nothing_is_said_twice(core):
     assert answered(core, "/v1/services/w/signal", "POST", query, body, **JSON)[0] == 400
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     st.sampled_from(ROWS),
     st.dictionaries(

@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisord_pidfd.gateway.access import Level, Policy, judge, level_of
@@ -214,6 +214,7 @@ POLICIES = st.sampled_from([Policy(), Policy(control=True), Policy(guarded=True)
 DOORS = st.sampled_from([NEAR, FAR, NEAR_METRICS, FAR_METRICS])
 
 
+@settings(deadline=None)
 @given(HEADERS, POLICIES, DOORS, st.sampled_from(["GET", "POST"]))
 def test_who_may_do_more_may_do_less(headers, policy, door, method):
     request = Request("/", {}, headers, method, door=door)
@@ -224,6 +225,7 @@ def test_who_may_do_more_may_do_less(headers, policy, door, method):
     assert not allowed[Level.CONTROL] or allowed[Level.READ]
 
 
+@settings(deadline=None)
 @given(HEADERS, DOORS, st.sampled_from(["GET", "POST"]))
 def test_nobody_changes_anything_without_the_right_token(headers, door, method):
     headers = headers | {"authorization": f"Bearer {TOKENS['read']}"}

@@ -2,7 +2,7 @@
 
 import h11
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisord_pidfd.gateway.http import (
@@ -46,6 +46,7 @@ def test_a_target_with_two_readings_is_refused(target):
     assert refused.value.code == 400
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=80))
 def test_a_path_is_printable_and_has_the_slashes_it_was_sent_with(text):
     try:
