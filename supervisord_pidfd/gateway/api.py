@@ -19,6 +19,7 @@ from supervisord_pidfd.gateway import openapi
 from supervisord_pidfd.gateway.access import Level, host_of
 from supervisord_pidfd.gateway.core import ControlError
 from supervisord_pidfd.gateway.http import (
+    FORMAT,
     JSON,
     Request,
     Response,
@@ -47,6 +48,10 @@ class Core(Protocol):
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method and return its one answer."""
+        ...
+
+    async def call_text(self, method: str, **parameters: Any) -> bytes:
+        """Call a method and return its one answer as JSON."""
         ...
 
     def stream(self, method: str, **parameters: Any) -> AsyncIterator[dict[str, Any]]:
@@ -197,11 +202,12 @@ class Api:
         return Response(200, self._document, JSON)
 
     async def _reply(self, row: Row, _request: Request, given: dict[str, Any]) -> Response:
-        if row.calls == "Status" and "names" not in given:
-            # The list of all services may be megabytes: one at a time is in the making.
-            async with self._one_list:
-                return json_response(await self._core.call(row.calls, **given))
-        return json_response(await self._core.call(row.calls, **given))
+        if row.calls != "Status":
+            return json_response(await self._core.call(row.calls, **given))
+        # The list of all services may be megabytes: one at a time is read, and none is parsed.
+        async with self._one_list if "names" not in given else contextlib.nullcontext():
+            text = await self._core.call_text(row.calls, **given)
+        return Response(200, b'{"format":%d,' % FORMAT + text[1:] + b"\n", JSON)
 
     async def _change(self, row: Row, _request: Request, given: dict[str, Any]) -> Response:
         """Have something changed; what is not awaited is only accepted."""

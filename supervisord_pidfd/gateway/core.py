@@ -19,6 +19,8 @@ ANSWER_WITHIN_S = 10.0
 LOADING_WITHIN_S = 60.0
 """The same, where it loads the configuration first."""
 REPLY_MAX_BYTES = 64 << 20
+PIECE_MAX_BYTES = 1 << 20
+"""The longest reply of a stream; twice as much may be read ahead of somebody slow."""
 
 _LOADING = frozenset({"Plan", "Apply"})
 _WAITING = frozenset({"Start", "Stop", "Restart", "Reload", "Apply", "Wait"})
@@ -51,12 +53,28 @@ class CoreClient:
             ConnectionError: It cannot be reached, hung up, or its answer makes no sense.
             TimeoutError: It does not answer.
         """
+        reply, _ = _read(await self._call(method, parameters))
+        return reply
+
+    async def call_text(self, method: str, **parameters: Any) -> bytes:
+        """Call a method and return its one answer as it came: JSON, of any length.
+
+        An answer of megabytes would take ten times as many as objects, and be written as it was.
+
+        Raises:
+            ControlError, ConnectionError, TimeoutError: As `call`.
+        """
+        frame = await self._call(method, parameters)
+        if frame.startswith(_PLAIN[0]) and frame.endswith(_PLAIN[1]):
+            return frame[len(_PLAIN[0]) : -len(_PLAIN[1])]
+        return wire.plain(_read(frame)[0])
+
+    async def _call(self, method: str, parameters: Mapping[str, Any]) -> bytes:
         async with asyncio.timeout(within_of(method, parameters)):
-            connection = await _Connection.open(self._path)
+            connection = await _Connection.open(self._path, REPLY_MAX_BYTES)
             try:
                 connection.send(method, parameters, more=False)
-                reply, _ = await connection.reply()
-                return reply
+                return await connection.frame()
             finally:
                 connection.close()
 
@@ -68,12 +86,12 @@ class CoreClient:
             ConnectionError: It cannot be reached, hung up, or its answer makes no sense.
             TimeoutError: It does not let us in.
         """
-        connection = await _Connection.open(self._path)
+        connection = await _Connection.open(self._path, PIECE_MAX_BYTES)
         try:
             connection.send(method, parameters, more=True)
             continues = True
             while continues:
-                reply, continues = await connection.reply()
+                reply, continues = _read(await connection.frame())
                 yield reply
         finally:
             connection.close()
@@ -117,8 +135,8 @@ class _Connection:
         self._writer = writer
 
     @classmethod
-    async def open(cls, path: str | None) -> "_Connection":
-        """Connect.
+    async def open(cls, path: str | None, longest: int) -> "_Connection":
+        """Connect; no frame may be longer than this.
 
         Raises:
             ConnectionError: Nobody listens there, or we may not connect.
@@ -128,7 +146,7 @@ class _Connection:
             raise ConnectionError("the core has no gateway.sock: it has no runtime directory")
         try:
             async with asyncio.timeout(CONNECT_WITHIN_S):
-                return cls(*await asyncio.open_unix_connection(path, limit=REPLY_MAX_BYTES))
+                return cls(*await asyncio.open_unix_connection(path, limit=longest))
         except TimeoutError:
             raise
         except OSError as error:
@@ -139,26 +157,39 @@ class _Connection:
         given = {name: value for name, value in parameters.items() if value is not None}
         self._writer.write(wire.call(f"{INTERFACE}.{method}", given, more=more))
 
-    async def reply(self) -> tuple[dict[str, Any], bool]:
-        """Return the next answer, and whether there is more to come.
+    async def frame(self) -> bytes:
+        """Return the next answer, unread, with its NUL.
 
         Raises:
-            ControlError: It is an error.
-            ConnectionError: There is none, or none that makes sense.
+            ConnectionError: There is none, or it is too long.
         """
         try:
-            frame = await self._reader.readuntil(b"\0")
-            answer = json.loads(frame[:-1])
-            parameters = answer.get("parameters") or {}
-            error = answer.get("error")
+            return await self._reader.readuntil(b"\0")
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError) as failure:
             raise ConnectionError(f"the core hung up: {failure}") from failure
-        except (ValueError, AttributeError, RecursionError) as failure:
-            raise ConnectionError("the answer of the core makes no sense") from failure
-        if error is not None:
-            raise ControlError(str(error).rpartition(".")[2], parameters)
-        return parameters, answer.get("continues") is True
 
     def close(self) -> None:
         """Hang up; what the core was told to change goes on."""
         self._writer.transport.abort()
+
+
+_PLAIN = (b'{"parameters":', b"}\0")
+"""Before and after the parameters of an answer that is neither an error nor one of many."""
+
+
+def _read(frame: bytes) -> tuple[dict[str, Any], bool]:
+    """Return what an answer holds, and whether there is more to come.
+
+    Raises:
+        ControlError: It is an error.
+        ConnectionError: It makes no sense.
+    """
+    try:
+        answer = json.loads(frame[:-1])
+        parameters = answer.get("parameters") or {}
+        error = answer.get("error")
+    except (ValueError, AttributeError, RecursionError) as failure:
+        raise ConnectionError("the answer of the core makes no sense") from failure
+    if error is not None:
+        raise ControlError(str(error).rpartition(".")[2], parameters)
+    return parameters, answer.get("continues") is True

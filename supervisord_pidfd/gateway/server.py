@@ -38,6 +38,9 @@ from supervisord_pidfd.gateway.http import (
 CONNECTIONS_MAX = 32
 STREAMS_MAX = 20
 """Connections that may be streams at the same time."""
+HELD_MAX_BYTES = 96 << 20
+"""Bytes of long answers that wait to be read, together; the same answer to several counts once."""
+LONG_BYTES = 256 << 10
 REQUESTS_MAX = 100
 REQUEST_WITHIN_S = 5.0
 IDLE_S = 60.0
@@ -83,6 +86,7 @@ class Server:
     answered: Counter[tuple[str, int]] = field(default_factory=Counter[tuple[str, int]])
     streams: int = 0
     _open: dict["_Connection", None] = field(default_factory=dict["_Connection", None])
+    _held: dict["_Connection", bytes] = field(default_factory=dict["_Connection", bytes])
 
     def at(self, door: Door) -> Connected:
         """Return the callback of the listener that is this door."""
@@ -125,7 +129,34 @@ class Server:
     def _drop(self, connection: "_Connection") -> None:
         """Give its place away at once: its end takes a few turns of the loop."""
         self._open.pop(connection, None)
+        self._held.pop(connection, None)
         connection.drop()
+
+    def hold(self, connection: "_Connection", body: bytes) -> bool:
+        """Take note of a long answer until it is sent; return whether there is room for it.
+
+        Those who have taken nothing for a while make room: they hold what nobody reads.
+        """
+        if len(body) < LONG_BYTES:
+            return True
+        self._held[connection] = body
+        now = asyncio.get_running_loop().time()
+        for one in list(self._held):
+            if self._held_bytes() <= HELD_MAX_BYTES:
+                break
+            if one.mood is Mood.SENDING and now - one.since >= STALLED_S:
+                self._drop(one)
+        fits = self._held_bytes() <= HELD_MAX_BYTES
+        if not fits:
+            self.release(connection)
+        return fits
+
+    def _held_bytes(self) -> int:
+        return sum(map(len, {id(body): body for body in self._held.values()}.values()))
+
+    def release(self, connection: "_Connection") -> None:
+        """Forget an answer that is sent."""
+        self._held.pop(connection, None)
 
 
 class _Connection:
@@ -295,6 +326,14 @@ class _Connection:
 
     async def _send(self, response: Response, *, last: bool) -> None:
         """Send an answer, a piece at a time, so that a slow reader holds no copy of it."""
+        if not self._server.hold(self, response.body):
+            response = refusal(503, (RETRY_AFTER,))
+        try:
+            await self._send_whole(response, last=last)
+        finally:
+            self._server.release(self)
+
+    async def _send_whole(self, response: Response, *, last: bool) -> None:
         ready = self._head(response, last=last)
         body = memoryview(b"" if self._bare else response.body)
         async with asyncio.timeout(ANSWER_WITHIN_S):

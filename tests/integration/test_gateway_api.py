@@ -27,7 +27,7 @@ class FakeCore:
     """Answer as told; remember what was asked."""
 
     def __init__(self):
-        self.answer = {}
+        self.answer = {"x": 0}
         self.replies = []
         self.error = None
         self.asked = []
@@ -39,6 +39,9 @@ class FakeCore:
         if self.error:
             raise self.error
         return self.answer
+
+    async def call_text(self, method, **parameters):
+        return json.dumps(await self.call(method, **parameters)).encode()
 
     async def stream(self, method, **parameters):
         self.asked.append((method, parameters))

@@ -42,6 +42,8 @@ class Site:
         self.streams = []
         self.left = 0
         self.heartbeat = b""
+        self.long = server_module.HELD_MAX_BYTES // 3
+        self.shared = bytes(self.long)
 
     async def answer(self, request):
         self.asked.append(request)
@@ -55,7 +57,9 @@ class Site:
             pieces = Pieces()
             self.streams.append(pieces)
             return Response(200, stream=pieces, heartbeat=self.heartbeat)
-        return Response(200, b"ok\n")
+        if request.path == "/long":
+            return Response(200, bytes(self.long))
+        return Response(200, self.shared if request.path == "/shared" else b"ok\n")
 
 
 async def until(condition):
@@ -211,6 +215,32 @@ def test_what_comes_during_a_long_answer_is_answered_after_it():
         await client.until(b"ok\n")
         assert (await client.head())[0] == 200
         assert [request.path for request in site.asked] == ["/wait", "/next"]
+
+    run(scenario)
+
+
+@pytest.mark.slow
+def test_long_answers_that_nobody_reads_are_bounded(monkeypatch):
+    async def scenario(site, connect):
+        async def deaf(path):
+            client = await connect()
+            client.send(GET % path)
+            client.writer.transport.pause_reading()
+
+        for _ in range(9):
+            await deaf(b"/shared")
+        for _ in range(2):
+            await deaf(b"/long")
+        await until(lambda: len(site.server._held) == 11)
+        assert await (await connect()).get(b"/long") == 503
+        assert await (await connect()).get(b"/") == 200
+
+        monkeypatch.setattr(server_module, "STALLED_S", 0.0)
+        late = await connect()
+        late.send(GET % b"/long")
+        assert (await late.head())[0] == 200
+        assert len(await late.reader.readexactly(site.long)) == site.long
+        assert len(site.server._held) < 11
 
     run(scenario)
 
