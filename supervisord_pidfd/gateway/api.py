@@ -286,7 +286,8 @@ def _with_name(row: Row, request: Request, found: dict[str, Any]) -> dict[str, A
     if "name" not in request.params:
         return found
     name = request.params["name"]
-    if len(name) > WORD_MAX:
+    # The daemon's own processes are changed where an answer survives it: by `pidfdctl`.
+    if len(name) > WORD_MAX or (request.method == "POST" and name.startswith(":")):
         raise InvalidError("name")
     several = any(param.name == "names" for param in _METHODS[row.calls].params)
     return {"names": [name], **found} if several else {"name": name, **found}

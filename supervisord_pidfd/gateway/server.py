@@ -6,8 +6,9 @@ connection for five seconds. The bounds are those of the reference: head 8 KiB, 
 
 When all connections are taken, a newcomer gets the place of whoever needs it least: one that is
 idle, then the one that has been sending its head for longest, then one that does not read its
-answer. So a client that says at once what it wants is answered, however many say nothing. Streams
-have a share of the connections, and leave the rest to scrapes and health checks.
+answer. So a client that says at once what it wants is answered, however many say nothing. Where
+all are at work, it waits for a moment, and is told if that was not enough. Streams have a share of
+the connections, and leave the rest to scrapes and health checks.
 """
 
 import asyncio
@@ -50,6 +51,9 @@ PIECE_WITHIN_S = 20.0
 HEARTBEAT_S = 15.0
 STALLED_S = 1.0
 """A client that has taken nothing for so long makes room when there is none left."""
+PLACE_WITHIN_S = 2.0
+"""How long a newcomer waits for a place before it is told that there is none."""
+LOOK_AGAIN_S = 0.25
 LINGER_S = 1.0
 READ_BYTES = 4096
 WRITE_BYTES = 65536
@@ -86,6 +90,8 @@ class Server:
     answered: Counter[tuple[str, int]] = field(default_factory=Counter[tuple[str, int]])
     streams: int = 0
     _open: dict["_Connection", None] = field(default_factory=dict["_Connection", None])
+    _waiting: int = 0
+    _freed: asyncio.Event = field(default_factory=asyncio.Event)
     _held: dict["_Connection", bytes] = field(default_factory=dict["_Connection", bytes])
 
     def at(self, door: Door) -> Connected:
@@ -98,20 +104,34 @@ class Server:
 
     async def _connected(self, connection: "_Connection") -> None:
         """Serve one connection to its end."""
-        if len(self._open) >= 2 * CONNECTIONS_MAX:  # no room even for those who are told so
+        if self._waiting >= CONNECTIONS_MAX:  # no room even for those who are told so
             connection.drop()
             return
-        full = len(self._open) >= CONNECTIONS_MAX and not self._evict()
-        self._open[connection] = None
+        # The peer may go away, or read too slowly: then it is not there to be told.
+        with contextlib.suppress(OSError, TimeoutError, h11.ProtocolError):
+            try:
+                if await self._found_place(connection):
+                    await connection.serve()
+            finally:
+                self._drop(connection)
+
+    async def _found_place(self, connection: "_Connection") -> bool:
+        """Wait for a place; without one, say so. A burst of work is over before that."""
+        self._waiting += 1
         try:
-            if full:
-                await connection.refuse(503)
-            else:
-                await connection.serve()
-        except (OSError, TimeoutError, h11.ProtocolError):
-            pass  # the peer went away, or read too slowly: it is not there to be told
+            deadline = asyncio.get_running_loop().time() + PLACE_WITHIN_S
+            while len(self._open) >= CONNECTIONS_MAX and not self._evict():
+                if asyncio.get_running_loop().time() >= deadline:
+                    await connection.refuse(503)
+                    return False
+                self._freed.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_AGAIN_S):
+                        await self._freed.wait()
+            self._open[connection] = None
+            return True
         finally:
-            self._drop(connection)
+            self._waiting -= 1
 
     def _evict(self) -> bool:
         """Make room by closing the connection that needs it least."""
@@ -130,6 +150,7 @@ class Server:
         """Give its place away at once: its end takes a few turns of the loop."""
         self._open.pop(connection, None)
         self._held.pop(connection, None)
+        self._freed.set()
         connection.drop()
 
     def hold(self, connection: "_Connection", body: bytes) -> bool:

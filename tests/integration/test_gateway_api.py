@@ -180,6 +180,12 @@ def test_a_body_says_the_same_as_a_query(core):
     assert core.asked == [("Signal", {"names": ["web"], "signal": "HUP", "group": True})]
 
 
+def test_the_daemons_own_processes_are_seen_and_not_changed(core):
+    assert answered(core, "/v1/services/:gateway")[0] == 200
+    assert answered(core, "/v1/services/:gateway/stop", "POST")[0] == 400
+    assert core.asked == [("Status", {"names": [":gateway"]})]
+
+
 def test_every_level_and_door_is_as_the_contract_says():
     levels = {(route.method, route.path): route.level for route in Api(FakeCore()).routes()}
 
