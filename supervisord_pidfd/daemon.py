@@ -21,6 +21,7 @@ from supervisord_pidfd.config import paths
 from supervisord_pidfd.config.problems import as_json
 from supervisord_pidfd.configuring import GoingOver, Order, Wish
 from supervisord_pidfd.core.exitstatus import ExitStatus
+from supervisord_pidfd.core.lifecycle import ServiceState
 from supervisord_pidfd.core.metrics import Tally
 from supervisord_pidfd.core.notices import (
     CallbackCrashed,
@@ -61,6 +62,7 @@ from supervisord_pidfd.service import Service
 from supervisord_pidfd.supervisor import Outside, Supervisor
 from supervisord_pidfd.taps import Taps
 from supervisord_pidfd.timetable import ClockJumps, Timing
+from supervisord_pidfd.upward import Upward
 
 EXIT_OK, EXIT_CONFIG = 0, 6
 IGNORE = 0
@@ -120,6 +122,8 @@ class Daemon:
         self._internals: Internals | None = None
         self._listener: Listener | None = None
         self._panel: Panel | None = None
+        self._upward: Upward | None = None
+        self._awaits_ready = False
         self._leave = self._loop.deadline(self._loop.stop)
         self._finishing = False
         self._failure: StartupError | None = None
@@ -137,6 +141,7 @@ class Daemon:
         self._reaper = make_reaper(self._loop, self._hooks, self._features)
         loader = Loader(self._start_loading, config_child.parse_reply)
         self._applying = Applying(self._loop, self._reaper, loader, self._loaded)
+        self._look_upward()
         self._listen(Priority.CONTROL)
         self._loop.after_turn = self._after_turn
         self._loop.on_lag = self._lagged
@@ -161,6 +166,8 @@ class Daemon:
             self._taps.close()
         if self._runtime is not None:
             self._runtime.close()
+        if self._upward is not None:
+            self._upward.close()
         self._inbox.close()
         if self._children is not None:
             self._children.close()
@@ -210,6 +217,8 @@ class Daemon:
         """Go over to another configuration."""
         supervisor, spec = self._supervisor, order.supervisor
         assert supervisor is not None  # noqa: S101 - nobody orders anything before it is there
+        if self._upward is not None:
+            self._upward.reloading()
         self._settle_settings(spec)
         plan = supervisor.apply(order.services, spec, restart=order.restart)
         if self._internals is not None:
@@ -222,6 +231,8 @@ class Daemon:
         self._applied(reply, order.outcome, plan, order.items)
         for key in order.waiting:
             self._tell(ConfigNeedsRestart(key))
+        if self._upward is not None:
+            self._upward.reloaded()
 
     def _applied(
         self,
@@ -297,6 +308,7 @@ class Daemon:
         asker = Asker(self._loop)
         outside = self._outside()._replace(companions_of=self._attendance(hands, asker).of)
         supervisor = Supervisor(hands, outside, spec, pid1=self._pid1)
+        supervisor.listeners.append(self._phase_changed)
         self._garbage.settle()
         file = reply.files[0] if reply.files else None
         services = {service.name: service for service in reply.services}
@@ -317,6 +329,26 @@ class Daemon:
         internals.check(spec.web.user, needed=needs_checker(services))
         if self._log_pipe is not None:
             internals.serve(self._gateway_spec(spec))
+        self._awaits_ready = True
+        if spec.ready_when == "listening":
+            self._be_ready()
+
+    def _look_upward(self) -> None:
+        """Tell systemd how we are, if it has started us."""
+        with contextlib.suppress(OSError):  # no descriptors: what follows says so
+            self._upward = Upward.open(self._loop, self._process.environ, self._counts)
+        if self._upward is not None:
+            self._publisher.observers.append(self._upward.observe)
+
+    def _counts(self) -> Mapping[str, int]:
+        return {} if self._supervisor is None else self._supervisor.counts()
+
+    def _phase_changed(self, service: Service, before: ServiceState) -> None:
+        if self._upward is not None and service.state.phase is not before.phase:
+            self._upward.changed()
+
+    def _be_ready(self) -> None:
+        self._awaits_ready = False
         self._tell(DaemonReady(self._clock.now() - self._launch.begun))
 
     def _make_taps(self) -> None:
@@ -519,6 +551,8 @@ class Daemon:
         more = self._panel is not None and self._panel.work()
         if self._supervisor is not None:
             self._supervisor.settle()
+            if self._awaits_ready and not any(self._supervisor.unready()):
+                self._be_ready()
         more = self._publisher.publish() or more
         if self._panel is not None:
             more = self._panel.spread() or more

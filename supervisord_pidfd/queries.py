@@ -14,7 +14,7 @@ from supervisord_pidfd.commands import (
     Call,
 )
 from supervisord_pidfd.core.gate import view_of
-from supervisord_pidfd.core.lifecycle import Phase, Wanted, is_ready
+from supervisord_pidfd.core.lifecycle import Phase
 from supervisord_pidfd.core.naming import NoSuchNameError, TooManyGlobsError
 from supervisord_pidfd.core.planner import ABSENT, is_met
 from supervisord_pidfd.core.words import ended
@@ -38,6 +38,10 @@ class Fleet(Protocol):
 
     def counts(self) -> dict[str, int]:
         """Count the services in each phase."""
+        ...
+
+    def unready(self) -> Iterator[Service]:
+        """Name who is not ready of those that matter."""
         ...
 
     def shut_down(self, by: str) -> None:
@@ -130,16 +134,12 @@ class Queries:
         """Name what is not ready: the critical services, or all that should be up."""
         if self._fleet.stopping:
             yield "shutting down"
-        services = self._fleet.services.values()
-        critical = [service for service in services if service.spec.critical]
-        wanted = [service for service in services if service.state.wanted is Wanted.UP]
-        for service in critical or wanted:
+        for service in self._fleet.unready():
             state = service.state
-            if not is_ready(service.spec, state):
-                why = f"{service.name}: {state.phase.value}"
-                if state.phase in _WITH_END and state.last_exit is not None:
-                    why += f", {ended(state.last_exit, name_of)}"
-                yield why
+            why = f"{service.name}: {state.phase.value}"
+            if state.phase in _WITH_END and state.last_exit is not None:
+                why += f", {ended(state.last_exit, name_of)}"
+            yield why
 
     def counters(self, call: Call) -> None:
         """Give the daemon's own metrics."""

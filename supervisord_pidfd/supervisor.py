@@ -6,7 +6,7 @@ others is noted when it happens and drawn at the end of the turn, in `settle`, s
 ten thousand services is a loop and not a recursion.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from supervisord_pidfd.core.events import (
@@ -18,6 +18,7 @@ from supervisord_pidfd.core.lifecycle import (
     Held,
     Phase,
     ServiceState,
+    Wanted,
     is_ready,
 )
 from supervisord_pidfd.core.notices import ConfigUnreadable, ServiceDumped, Told
@@ -347,6 +348,15 @@ class Supervisor:
             self.shut_down("policy", code=EXIT_LIMIT if Phase.FAILED in ended else 0)
 
     # -- looking ----------------------------------------------------------------------------------
+
+    def unready(self) -> Iterator[Service]:
+        """Name who is not ready of those that matter: the critical, or all that should be up."""
+        services = self.services.values()
+        critical = [service for service in services if service.spec.critical]
+        wanted = [service for service in services if service.state.wanted is Wanted.UP]
+        for service in critical or wanted:
+            if not is_ready(service.spec, service.state):
+                yield service
 
     def counts(self) -> dict[str, int]:
         """Count the services in each phase."""
