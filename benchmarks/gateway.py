@@ -15,6 +15,7 @@ import signal
 import socket
 import statistics
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -58,10 +59,14 @@ def _record(number: int) -> dict[str, Any]:
 class Simulation:
     """Own a gateway, of which we are the core."""
 
-    def __init__(self, place: Place, count: int, sample_every: float) -> None:
+    def __init__(
+        self, place: Place, count: int, sample_every: float, socket_path: str | None = None
+    ) -> None:
+        """Start it; with the path of a gateway.sock it has a web listener too."""
         self.channel, theirs = socket.socketpair()
         self.channel.settimeout(PATIENCE_S)
         self._received = b""
+        self.answered: Counter[tuple[str, int]] = Counter()
         self._memory = os.memfd_create("counters")
         os.truncate(self._memory, (count + 64) * 128)
         for fd in (theirs.fileno(), self._memory):
@@ -73,11 +78,15 @@ class Simulation:
         theirs.close()
         self._send(1)
         listen = {"listen": ["127.0.0.1:0"], "sample_every": sample_every}
-        self._send({"settings": {"metrics": listen, "web": {"user": str(os.geteuid())}}})
+        web: dict[str, Any] = {"user": str(os.geteuid())}
+        if socket_path is not None:
+            web["listen"] = ["127.0.0.1:0"]
+        self._send({"settings": {"metrics": listen, "web": web, "socket": socket_path}})
         for number in range(count):
             self._send({"service": _record(number)})
         self._send({"synced": True})
         self.address = self._receive()["notice"]["address"]
+        self.web_address = self._receive()["notice"]["address"] if socket_path is not None else ""
 
     def __enter__(self) -> Self:
         return self
@@ -109,12 +118,22 @@ class Simulation:
     def reply(self) -> None:
         """Answer the one question that a scrape asks."""
         call = self._receive()
+        for handler, code, number in call["http"]:
+            self.answered[handler, code] += number
         counters = {
             "info": {"version": "0", "python": "3", "kernel": "6"},
             "reaper": {"kind": "pidfd", "reason": None}, "features": {}, "phases": {},
             "stopping": False, "pid": os.getppid(), "families": [],
         }  # fmt: skip
         self._send({"reply": call["id"], "counters": counters})
+
+    def answer_for(self, seconds: float) -> None:
+        """Answer whatever the gateway asks for a while."""
+        deadline = time.monotonic() + seconds
+        while b"\0" in self._received or linux.readable(self.channel.fileno(), deadline):
+            self.reply()
+            if time.monotonic() > deadline:
+                return
 
     def scrape(self, client: http.client.HTTPConnection, headers: dict[str, str]) -> int:
         """Scrape; return the bytes of the answer."""
@@ -183,7 +202,8 @@ def _time(
 # -- real services, a real Prometheus -------------------------------------------------------------
 
 
-def _gateway_of(session: Session) -> int:
+def gateway_of(session: Session) -> int:
+    """Find the gateway of a session."""
     for pid in session.tree():
         if role(session, pid) == "gateway":
             return pid
@@ -208,7 +228,7 @@ def real(place: Place, count: int, report: Report) -> None:
             progress(f"gateway: booting {count}")
             session.boot()
             os.sched_setaffinity(0, processors[1:])
-            os.sched_setaffinity(_gateway_of(session), processors[1:])
+            os.sched_setaffinity(gateway_of(session), processors[1:])
             session.settle(2)
             _show_scrapes(session, count, report)
             with _scraping(place, prometheus, session.metrics_address) as server:

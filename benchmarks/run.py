@@ -23,6 +23,7 @@ from benchmarks import (
     logload,
     logs,
     resources,
+    webattack,
 )
 from benchmarks.build import CannotBuildError, build, build_pipes
 from benchmarks.report import Report
@@ -41,6 +42,7 @@ MODES = (
     "control",
     "graph",
     "gateway",
+    "webattack",
     "logs",
     "logkills",
     "logload",
@@ -207,8 +209,12 @@ def _control(words: argparse.Namespace, place: Place, report: Report) -> None:
         control.attack(place, report)
     if mode == "graph" or everything:
         graph.doublings(report)
+    simulated = count if mode in {"gateway", "webattack"} and count else 10_000
     if mode == "gateway" or everything:
-        gateway.measure(place, count if mode == "gateway" and count else 10_000, report)
+        gateway.measure(place, simulated, report)
+    if mode in {"gateway", "webattack"} or everything:
+        webattack.memory(place, simulated, report)
+        webattack.restarts(place, report)
 
 
 def _sweep() -> int:

@@ -51,6 +51,7 @@ class Wish(NamedTuple):
     services: int
     nofile: int = 0  # RLIMIT_NOFILE, soft and hard; 0 = as the harness has it
     metrics: bool = False  # ours: with its logger and gateway
+    web: bool = False  # ours: the gateway serves the API too
     crash: bool = False
     patience: float = 60.0  # s for each step
 
@@ -67,6 +68,7 @@ class Session:
         self.starts: dict[int, Start] = {}  # index -> its newest
         self.launched = 0  # ns
         self.metrics_address = ""  # where ours serves them, if that was wished
+        self.web_address = ""
         self.exit_code: int | None = None
         self.left_behind = 0
         self._child: linux.Child | None = None
@@ -87,6 +89,8 @@ class Session:
         place, wish = self._place, self.wish
         port = _free_port() if wish.metrics else 0
         self.metrics_address = f"127.0.0.1:{port}"
+        web_port = _free_port() if wish.web else 0
+        self.web_address = f"127.0.0.1:{web_port}"
         site = Site(
             self.directory,
             self.inbox.name,
@@ -95,6 +99,7 @@ class Session:
             place.options,
             port,
             wish.crash,
+            web_port,
         )
         found = self.subject.find(place.options)
         if found is None:

@@ -35,6 +35,7 @@ class Site:
     options: Options
     metrics_port: int = 0
     crash: bool = False  # each probe leaves as soon as it has reported
+    web_port: int = 0
 
     def words(self, index: object) -> list[str]:
         """Return the command of one service."""
@@ -84,6 +85,8 @@ def ours_file(site: Site, reaper: str, to: str = "null") -> str:
     ]
     if site.metrics_port:
         lines += ["[metrics]", f'listen = "127.0.0.1:{site.metrics_port}"']
+    if site.web_port:
+        lines += ["[web]", f'listen = "127.0.0.1:{site.web_port}"']
     lines += [
         "[defaults]",
         'restart = "always"',

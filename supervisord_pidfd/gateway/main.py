@@ -92,7 +92,7 @@ def _rpc_routes(core: CoreClient, web: WebSpec, policy: Policy, clock: Clock) ->
 def _policy(web: WebSpec) -> Policy:
     """Say who may ask for what."""
     guarded = web.token_file is not None
-    return Policy(guarded, web.tokens, frozenset(web.allowed_hosts), web.control)
+    return Policy(guarded, web.tokens, frozenset(map(str.lower, web.allowed_hosts)), web.control)
 
 
 def _user(web: WebSpec) -> str | None:
