@@ -23,6 +23,7 @@ from prometheus_client.utils import floatToGoString
 
 from supervisord_pidfd.core import metrics
 from supervisord_pidfd.core.metrics import METRICS, Kind, Part
+from supervisord_pidfd.gateway.http import GZIP_WBITS
 from supervisord_pidfd.gateway.samples import (
     Core,
     Scrape,
@@ -208,7 +209,7 @@ class Gzip:
     """Compress piece by piece, quickly: the text of metrics shrinks to a tenth at any level."""
 
     def __init__(self) -> None:
-        self._deflate = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+        self._deflate = zlib.compressobj(1, zlib.DEFLATED, GZIP_WBITS)
 
     def add(self, piece: bytes) -> bytes:
         """Return what is ready after this piece."""

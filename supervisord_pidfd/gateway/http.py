@@ -5,7 +5,8 @@ that whoever judges a request and whoever answers it see the same one.
 """
 
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
@@ -19,6 +20,9 @@ HEADERS_MAX = 64
 BODY_MAX_BYTES = 65536
 QUERY_FIELDS_MAX = 32
 VERSIONS = (b"1.0", b"1.1")
+GZIP_WBITS = 16 + zlib.MAX_WBITS
+PACKED_BYTES = 8192
+PIECE_BYTES = 65536
 FORMAT = 1
 """The number of the shape of all JSON answers; members are only added to it."""
 
@@ -79,12 +83,30 @@ class Stream(Protocol):
         ...
 
 
+class Packed(NamedTuple):
+    """Hold a body compressed, and how large it is; it is unpacked only as its client reads."""
+
+    data: bytes
+    size: int
+
+    def pieces(self) -> Iterator[bytes]:
+        """Unpack it, a bounded piece at a time."""
+        unpacker = zlib.decompressobj(GZIP_WBITS)
+        for start in range(0, len(self.data), PACKED_BYTES):
+            rest = self.data[start : start + PACKED_BYTES]
+            while rest:
+                yield unpacker.decompress(rest, PIECE_BYTES)
+                rest = unpacker.unconsumed_tail
+        yield unpacker.flush()
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """Hold an answer; `handler` is the name it is counted under.
 
-    With `stream`, the answer is what comes from there, and `body` is not looked at. `heartbeat` is
-    sent when nothing came for a while, so that proxies and we ourselves notice who is gone.
+    With `packed` the body is unpacked from there. With `stream` the answer is what comes from
+    there, and `body` is not looked at; `heartbeat` is sent when nothing came for a while, so that
+    proxies and we ourselves notice who is gone.
     """
 
     code: int
@@ -92,6 +114,7 @@ class Response:
     content_type: str = "text/plain; charset=utf-8"
     headers: tuple[tuple[str, str], ...] = ()
     handler: str = "other"
+    packed: Packed | None = None
     stream: Stream | None = None
     heartbeat: bytes = b""
 
@@ -191,7 +214,8 @@ def headers_of(response: Response, *, last: bool) -> list[tuple[str, str]]:
     if response.code not in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}:
         headers["Content-Type"] = response.content_type
         if response.stream is None:
-            headers["Content-Length"] = str(len(response.body))
+            size = len(response.body) if response.packed is None else response.packed.size
+            headers["Content-Length"] = str(size)
     headers.update(response.headers)
     if last:
         headers["Connection"] = "close"

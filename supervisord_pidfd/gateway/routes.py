@@ -11,7 +11,7 @@ from supervisord_pidfd.core.spec import MetricsSpec
 from supervisord_pidfd.gateway import procfs
 from supervisord_pidfd.gateway.access import Level
 from supervisord_pidfd.gateway.exposition import Gzip, encode, negotiate
-from supervisord_pidfd.gateway.http import Request, Response, refusal
+from supervisord_pidfd.gateway.http import Packed, Request, Response, refusal
 from supervisord_pidfd.gateway.link import ANSWER_WITHIN_S
 from supervisord_pidfd.gateway.replica import Record, Replica
 from supervisord_pidfd.gateway.router import EVERYWHERE, Route
@@ -57,7 +57,7 @@ class Site:
         self._sampler = procfs.Sampler(settings.sample_every)
         self._cpu = CpuClock()
         self._one_scrape = asyncio.Lock()
-        self._cached: tuple[Any, float, Response] | None = None
+        self._cached: tuple[Any, float, Packed] | None = None
 
     def routes(self) -> list[Route]:
         """Return the rows that we answer."""
@@ -81,15 +81,14 @@ class Site:
         within = _patience(request.headers.get("x-prometheus-scrape-timeout-seconds", ""))
         counters = await self._core.counters(within)
         async with self._one_scrape:
-            key = (form, gzip, parts, counters is None, self._replica.revision)
+            key = (form, parts, counters is None, self._replica.revision)
             if self._cached is not None:
-                cached_key, made_at, response = self._cached
+                cached_key, made_at, packed = self._cached
                 if cached_key == key and self._clock.now() - made_at < CACHE_S:
-                    return response
-            scrape = await self._scrape(counters, parts)
-            response = await self._render(scrape, form, gzip=gzip)
-            self._cached = (key, self._clock.now(), response)
-            return response
+                    return _rendered(packed, form, gzip=gzip)
+            packed = await _render(await self._scrape(counters, parts), form)
+            self._cached = (key, self._clock.now(), packed)
+            return _rendered(packed, form, gzip=gzip)
 
     async def _scrape(self, counters: Mapping[str, Any] | None, parts: frozenset[Part]) -> Scrape:
         """Look at the replica, and read /proc if it is time."""
@@ -128,19 +127,6 @@ class Site:
             return None
         return self._logs.read(record.log_slot)
 
-    async def _render(self, scrape: Scrape, form: str, *, gzip: bool) -> Response:
-        packer = Gzip() if gzip else None
-        pieces: list[bytes] = []
-        for piece in encode(scrape, form):
-            pieces.append(packer.add(piece) if packer else piece)
-            await asyncio.sleep(0)
-        if packer:
-            pieces.append(packer.finish())
-        headers = [("Vary", "Accept, Accept-Encoding")]
-        if gzip:
-            headers.append(("Content-Encoding", "gzip"))
-        return Response(200, b"".join(pieces), form, tuple(headers))
-
     async def healthz(self, _request: Request) -> Response:
         """Tell whether the core answers."""
         alive = await self._core.counters() is not None
@@ -153,6 +139,26 @@ class Site:
             return _health([NO_ANSWER])
         stopping = ["supervisor: shutting down"] if counters["stopping"] else []
         return _health(stopping + self._replica.unready())
+
+
+async def _render(scrape: Scrape, form: str) -> Packed:
+    """Write a scrape, compressed: readers who are slow, and many, hold a thirtieth of it."""
+    packer = Gzip()
+    pieces: list[bytes] = []
+    size = 0
+    for piece in encode(scrape, form):
+        size += len(piece)
+        pieces.append(packer.add(piece))
+        await asyncio.sleep(0)
+    pieces.append(packer.finish())
+    return Packed(b"".join(pieces), size)
+
+
+def _rendered(packed: Packed, form: str, *, gzip: bool) -> Response:
+    vary = ("Vary", "Accept, Accept-Encoding")
+    if gzip:
+        return Response(200, packed.data, form, (vary, ("Content-Encoding", "gzip")))
+    return Response(200, content_type=form, headers=(vary,), packed=packed)
 
 
 def _patience(timeout: str) -> float:

@@ -16,7 +16,7 @@ import contextlib
 import enum
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
@@ -356,11 +356,9 @@ class _Connection:
 
     async def _send_whole(self, response: Response, *, last: bool) -> None:
         ready = self._head(response, last=last)
-        body = memoryview(b"" if self._bare else response.body)
         async with asyncio.timeout(ANSWER_WITHIN_S):
-            for start in range(0, len(body), WRITE_BYTES):
-                piece = h11.Data(data=bytes(body[start : start + WRITE_BYTES]))
-                await self._write(ready + (self._http.send(piece) or b""))
+            for piece in () if self._bare else _pieces(response):
+                await self._write(ready + (self._http.send(h11.Data(data=piece)) or b""))
                 ready = b""
             await self._write(ready + (self._http.send(h11.EndOfMessage()) or b""))
 
@@ -425,6 +423,16 @@ class _Connection:
                 self._writer.write_eof()
                 while await self._reader.read(WRITE_BYTES):
                     pass
+
+
+def _pieces(response: Response) -> Iterator[bytes]:
+    """Cut a body into pieces, so that a slow reader holds no other copy of it."""
+    if response.packed is not None:
+        yield from filter(None, response.packed.pieces())
+        return
+    body = memoryview(response.body)
+    for start in range(0, len(body), WRITE_BYTES):
+        yield bytes(body[start : start + WRITE_BYTES])
 
 
 async def _next(stream: Stream) -> bytes | None:

@@ -181,6 +181,12 @@ def served(start):
     return gateway, gateway.listening()
 
 
+def memory_of(pid):
+    """Return the resident memory of a process, in bytes."""
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def exchange(address, data):
     """Send bytes, and read until the end of the stream."""
     with socket.create_connection(address, timeout=DEADLINE_S) as client:
@@ -377,6 +383,25 @@ def test_a_large_scrape_delays_nobody(start):
     assert healthy.status == 200
     assert not select.select([large.sock], [], [], 0)[0], "the scrape was over before"
     assert large.getresponse().read().count(b"supervisord_service_up{") == 3000
+
+
+@pytest.mark.slow
+def test_slow_readers_of_large_scrapes_hold_little(start):
+    gateway = start({"resources": False})
+    gateway.sync(*[record(f"worker@{number}") for number in range(3000)])
+    address = gateway.listening()
+    gateway.get(address)
+    before = memory_of(gateway.process.pid)
+    for number in range(12):
+        gateway.send({"service": record("worker@1", run=number)})  # so that each is another answer
+        client = gateway.client(address)
+        client.request("GET", "/metrics")
+        gateway.reply()
+        assert client.sock.recv(1) == b"H"
+    assert gateway.get(address, "/healthz").status == 200
+
+    grown = memory_of(gateway.process.pid) - before
+    assert grown < 30 << 20, f"{grown >> 20} MiB for answers of 9 MB each"
 
 
 # -- a core that does not answer ------------------------------------------------------------------
