@@ -12,6 +12,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -50,6 +51,35 @@ POLICIES = {
     "drop": 'log.overflow = "drop"\n',
     "newest": 'log.overflow = "drop_newest"\n',
 }
+RELAY = """
+import os, pty, sys, tty
+kind, board, fifo, *argv = sys.argv[1:]
+if kind == "terminal":
+    source, sink = pty.openpty()
+    tty.setraw(sink)
+elif kind == "fifo":
+    os.mkfifo(fifo)
+    source = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    sink = os.open(fifo, os.O_WRONLY)
+    os.set_blocking(source, True)
+else:
+    source, sink = os.pipe()
+if not os.fork():
+    if not os.fork():  # nobody's child, and least of all the daemon's
+        os.setsid()
+        os.dup2(source, 0)
+        os.close(sink)
+        with open(board, "w") as told:
+            told.write(f"reader {os.getpid()}\\n")
+        os.execvp("cat", ["cat"])
+    os._exit(0)
+os.wait()
+os.dup2(sink, 1)
+os.closerange(3, 20)
+os.execvp(argv[0], argv)
+"""
+"""Executes a program whose standard output goes to ours through another process, and names it."""
+
 MARK = re.compile(rb"-- (\d+) lines \((\d+) bytes\) dropped: \w+, [0-9:]+ to [0-9:]+ --\n")
 
 
@@ -495,3 +525,102 @@ def test_what_stands_in_the_place_of_a_log_directory_is_not_used(daemon, board, 
     assert daemon.stop() == 0
 
     assert list(tmp_path.glob("elsewhere/*")) == []
+
+
+# -- readers that do not read ---------------------------------------------------------------------
+
+
+class Crowd:
+    """A daemon whose writers share a standard output that goes through a process we can stop."""
+
+    def __init__(self, daemon, board, kind):
+        self.daemon, self.board = daemon, board
+        shared = 'log.to = ["stdout"]\nlog.format = "json"\nlog.ring = "16KiB"\n'
+        parts = ['supervisor.log.format = "json"\n']
+        for name, policy in POLICIES.items():
+            parts += [f"[service.{name}]\n{shared}{policy}{python(WRITER, name, str(board))}"]
+        says = f"echo run $SUPERVISORD_RUN $$ > {board}; exec sleep 1000"
+        parts += [f"[service.other]\nbackoff.delay = 0\nstart_limit.burst = 0\n{sh(says)}"]
+        relay = [sys.executable, "-I", "-S", "-c", RELAY, kind, str(board), f"{daemon.home}/fifo"]
+        daemon.start("".join(parts), prefix=relay)
+        self.reader = board.pid()
+        self.pids = {name: daemon.wait_for("service.ready", name)["pid"] for name in POLICIES}
+        self.other = self._started(1)
+        self.logger = daemon.wait_for("service.spawned", ":logger")["pid"]
+        self.writing = set()
+
+    def go_on(self):
+        self.writing = set(POLICIES)
+        for pid in self.pids.values():
+            kill(pid, signal.SIGUSR1)
+
+    def _started(self, run):
+        while not (said := self.board.line(30)).startswith(f"run {run} "):
+            self.writing.remove(said.split()[0])
+        return int(said.split()[-1])
+
+    def restart(self, run):
+        began = time.monotonic()
+        kill(self.other)
+        self.other = self._started(run)
+        return time.monotonic() - began
+
+    def all_have_written(self):
+        while self.writing:
+            self.writing.remove(self.board.line(30).split()[0])
+
+    def marks(self, name):
+        """List the marks in the place of what a writer has lost.
+
+        The core tells of them as well, with a number.
+        """
+        return [one for one in self.daemon.told("log.dropped", name) if "seq" not in one]
+
+    def read_to_the_marks(self):
+        """Read standard output until each writer has its mark, so that it takes all again."""
+        deadline = time.monotonic() + 30
+        while not all(self.marks(name) for name in POLICIES):
+            assert self.daemon._read(deadline)
+
+    def read_to_the_ends(self):
+        """Read standard output until the last line of each writer has come."""
+        deadline = time.monotonic() + 30
+        ends = looked_at = 0
+        while ends < len(POLICIES):
+            assert self.daemon._read(deadline)
+            ends += sum('"msg":"end"' in line for line in self.daemon.output[looked_at:])
+            looked_at = len(self.daemon.output)
+        return [json.loads(line) for line in self.daemon.output]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "fifo", "terminal"])
+def test_a_standard_output_whose_reader_is_stopped_holds_up_who_is_to_wait(daemon, board, kind):
+    crowd = Crowd(daemon, board, kind)
+    until(lambda: len(ctl.pidfdctl(daemon.socket, "logs").stdout.splitlines()) == len(POLICIES))
+    kill(crowd.reader, signal.SIGSTOP)
+    try:
+        crowd.go_on()
+        assert max(crowd.restart(run) for run in (2, 3, 4)) < 3
+        crowd.all_have_written()  # whoever is to wait has waited long enough
+        for words in (["status"], ["logs", "block", "-n", "1"]):
+            assert ctl.pidfdctl(daemon.socket, *words).returncode == 0
+    finally:
+        kill(crowd.reader, signal.SIGCONT)
+    crowd.read_to_the_marks()
+    crowd.go_on()
+    lines = crowd.read_to_the_ends()
+    for slot, name in enumerate(POLICIES):
+        kept = [line for line in lines if line["service"] == name]
+        marks = crowd.marks(name)
+        lost = len(SENT.splitlines()) - len(kept), len(SENT) - _size(kept)
+        assert lost[0] > 0
+        assert (sum(one["lines"] for one in marks), sum(one["bytes"] for one in marks)) == lost
+        counted = counters(Path(f"/proc/{crowd.logger}"), slot)
+        assert (counted.overflow_lines, counted.overflow_bytes) == lost
+        seqs = [line["seq"] for line in kept]
+        assert seqs == sorted(set(seqs))
+    assert daemon.stop() == 0
+
+
+def _size(lines):
+    return sum(len(line["msg"]) + 1 for line in lines)
