@@ -45,6 +45,7 @@ class Client:
         """
         self._clock = clock if clock is not None else SystemClock()
         self._rest = bytearray()
+        self._is_over = False
         self._meanwhile: Iterator[None] | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -125,6 +126,36 @@ class Client:
         while continues:
             reply, continues = self._reply(timeout)
             yield reply, continues
+
+    # -- two conversations at once ------------------------------------------------------------
+
+    def begin(self, method: str, parameters: Parameters | None = None) -> None:
+        """Call a method that answers more than once; `take` its answers as they come."""
+        self._send(method, parameters, more=True)
+
+    @property
+    def has_reply(self) -> bool:
+        """Tell whether there is something to take without waiting: a reply, or that it is over."""
+        return self._is_over or 0 in self._rest
+
+    def read(self) -> None:
+        """Read once; there is something, or it is waited for."""
+        try:
+            self._socket.settimeout(None)
+            data = self._socket.recv(_CHUNK)
+        except OSError:
+            data = b""
+        self._rest += data
+        self._is_over = not data
+
+    def take(self) -> tuple[Reply, bool]:
+        """Return the next reply, and whether more follow.
+
+        Raises:
+            ReplyError: The daemon answered an error.
+            NoAnswerError: It went away.
+        """
+        return self._reply(None)
 
     def wait_for_end(self) -> None:
         """Wait until the daemon hangs up, whatever it says before."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from supervisord_pidfd import __version__
-from supervisord_pidfd.cli import problems
+from supervisord_pidfd.cli import following, problems
 from supervisord_pidfd.cli.screen import ago, clock_time, cut, escape, length, local, moment, size
 from supervisord_pidfd.cli.session import (
     DONE,
@@ -290,7 +290,10 @@ def _field(value: object) -> str:
 
 
 def logs(session: Session) -> int:
-    """Show what services wrote, or have the log files opened anew."""
+    """Show what services wrote, or have the log files opened anew.
+
+    Who follows sees what happens to the services as well, unless the lines are for a program.
+    """
     words, screen = session.words, session.screen
     if words.has("reopen"):
         reply = session.call("ReopenLogs")
@@ -306,10 +309,18 @@ def logs(session: Session) -> int:
         "stream": only[0] if len(only) == 1 else None,
         "run": words.number("run"), "follow": follow or None,
     }  # fmt: skip
-    for reply, _ in session.client.stream("Logs", parameters, None if follow else 10.0):
+    plain = words.has("raw") or screen.as_json or bool(only) or words.number("run") is not None
+    if follow and not plain:
+        replies = following.follow(session, parameters)
+    else:
+        limit = None if follow else 10.0
+        replies = (reply for reply, _ in session.client.stream("Logs", parameters, limit))
+    for reply in replies:
         line = reply.get("line")
         if line is not None:
             _log_line(session, line)
+        elif reply.get("event") is not None:
+            screen.line(event_text(reply["event"]))
     return DONE
 
 

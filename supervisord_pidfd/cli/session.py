@@ -57,6 +57,10 @@ class Session:
             self._client = self._connect(self.path, self.clock)
         return self._client
 
+    def another(self) -> Client:
+        """Make another connection, which is the caller's."""
+        return self._connect(self.path, self.clock)
+
     def call(
         self,
         method: str,

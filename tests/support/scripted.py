@@ -18,7 +18,7 @@ from typing import Any
 from supervisord_pidfd import __version__
 from supervisord_pidfd.client import INTERFACE as NAME
 from supervisord_pidfd.client import Peer
-from supervisord_pidfd.errors import ReplyError, UnreachableError
+from supervisord_pidfd.errors import NoAnswerError, ReplyError, UnreachableError
 from tests.support.interface import INTERFACE
 
 NOW = "2026-11-23T14:02:14.000Z"
@@ -104,6 +104,7 @@ class Scripted:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.peer = Peer(os.getpid(), 990)
         self.refuses: int | None = None
+        self._talk: Iterator[tuple[dict[str, Any], bool]] = iter(())
         self._open: list[socket.socket] = []
         self.heard: queue.SimpleQueue[str] = queue.SimpleQueue()
 
@@ -133,7 +134,7 @@ class Scripted:
         """Stand for a connection."""
         if self.refuses is not None:
             raise UnreachableError(path, self.refuses)
-        return self
+        return copy.copy(self)  # a connection: script and calls are shared
 
     def close(self) -> None:
         """Hang up."""
@@ -170,6 +171,19 @@ class Scripted:
             if isinstance(reply, BaseException):
                 raise reply
             yield reply, index < len(replies) - 1
+
+    has_reply = True
+
+    def begin(self, method: str, parameters: Mapping[str, object] | None = None) -> None:
+        """Take a call whose answers are taken one by one."""
+        self._talk = self.stream(method, parameters)
+
+    def take(self) -> tuple[dict[str, Any], bool]:
+        """Give the next answer; at the end hang up."""
+        answer = next(self._talk, None)
+        if answer is None:
+            raise NoAnswerError("the daemon hung up")
+        return answer
 
     # -- on a socket ----------------------------------------------------------------------------
 

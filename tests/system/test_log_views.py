@@ -88,7 +88,7 @@ def test_explain_and_status_show_the_last_lines(two):
     assert shown in last
 
 
-def test_a_follower_sees_what_comes_in_the_run_after_next(two):
+def test_a_follower_sees_what_is_written_and_what_happens_run_after_run(two):
     with subprocess.Popen(
         [ctl.COMMAND, "-s", str(two.socket), "logs", "-f", "-n", "1", "web"],
         env=ctl.environment(),
@@ -100,8 +100,18 @@ def test_a_follower_sees_what_comes_in_the_run_after_next(two):
         for run in (3, 4):
             kill(two.wait_for("service.spawned", "web", run=run - 1)["pid"])
             two.wait_for("service.ready", "web", run=run)
-            seen = {follower.stdout.readline().split("| ")[1] for _ in range(2)}
+            seen: set[str] = set()
+            happened = set()
+            while len(seen) < 2 or "service.ready" not in happened:
+                line = follower.stdout.readline()
+                if "| " in line:
+                    seen.add(line.split("| ")[1])
+                else:
+                    _, dashes, event, name, *_ = line.split()
+                    assert (dashes, name) == ("--", "web")
+                    happened.add(event)
             assert seen == {f"out {run}\n", f"err {run}\n"}
+            assert happened >= {"service.exited", "service.restart_scheduled", "service.spawned"}
         assert two.stop() == 0
         assert follower.wait(10) == 0
 

@@ -328,6 +328,51 @@ def test_who_reads_too_slowly_is_told_what_it_missed(pidfdctl):
     ]  # fmt: skip
 
 
+def happened(name, **fields):
+    return {"event": {
+        "ts": "2026-11-23T14:02:11.002Z", "level": "info", "event": name, "seq": 919,
+        "service": "worker@0", "group": "backend", "run": 8, "pid": None, **fields,
+    }}  # fmt: skip
+
+
+def test_who_follows_sees_what_happens_between_the_lines(pidfdctl):
+    script = {
+        "Logs": [log_line("stdout", "x"), log_line("stdout", "y"), {"line": None}],
+        "Events": [
+            happened("service.restart_scheduled", cause="spawn_error", attempt=8),
+            happened("service.starting", level="debug"),
+            happened("service.ready", service=":logger"),
+            happened("log.rotated", path="/x"),
+            {"event": {"event": "gap", "lost": 7}},
+        ],
+    }
+    daemon = Scripted(**script)
+    ran = pidfdctl(daemon, "logs", "-f", "web", "worker@*")
+
+    assert ran.lines == [
+        "14:02:11.002 -- service.restart_scheduled worker@0 cause=spawn_error attempt=8",
+        "-- 7 events lost: read too slowly --",
+        "14:02:07.123 web      | x",
+        "14:02:07.123 web      | y",
+    ]
+    names = {"names": ["web", "worker@*"], "follow": True}
+    assert daemon.calls == [("Events", {"last": 0, **names}), ("Logs", {"last": 100, **names})]
+
+
+@pytest.mark.parametrize("words", ["--json", "--raw", "--stderr", "--run 1"])
+def test_who_wants_lines_alone_gets_no_events(pidfdctl, words):
+    daemon = Scripted(Logs=[log_line("stdout", "x"), {"line": None}])
+    pidfdctl(daemon, "logs", "-f", *words.split())
+
+    assert [name for name, _ in daemon.calls] == ["Logs"]
+
+
+def test_lines_go_on_where_events_are_refused(pidfdctl):
+    daemon = Scripted(Logs=[log_line("stdout", "x"), {"line": None}])
+
+    assert pidfdctl(daemon, "logs", "-f").lines == ["14:02:07.123 web      | x"]
+
+
 def test_raw_shows_bytes_that_are_no_text_as_far_as_the_output_has_them(pidfdctl):
     line = log_line("stdout", "caf\ufffd")
     line["line"]["raw"] = "Y2Fm6Q=="
