@@ -8,10 +8,10 @@ The core says:
 
     {"open": 1, "settings": {...}}   the first message; the memory of the counters rides along
     {"settings": {...}}              they have changed (see `Settings`)
-    {"service": NAME, "slot": N, "log": {...}}
+    {"service": NAME, "slot": N, "log": {...}, "group": NAME}
                                      what becomes of its output: a LogSpec as `dump` makes it
     {"removed": NAME}                no new run of it will come
-    {"run": N, "service": NAME, "pipes": [[ID, STREAM], ...], "again": BOOL}
+    {"run": N, "service": NAME, "pipes": [[ID, STREAM], ...], "again": BOOL, "pid": N or null}
                                      a run has begun; the read ends ride along, in order. ID is
                                      new for each pipe, STREAM stdout, stderr or hook; `again`:
                                      another logger had them before

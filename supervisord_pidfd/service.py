@@ -468,6 +468,7 @@ class Service:
             recipe = self._prepared(run)
             outlet = self._open_outlet(run)
             outcome: Launched | SpawnError = recipe.spawn(run, outlet.given() if outlet else ())
+            self._note_pid(outlet, outcome)
         except SpawnError as error:
             outcome = error
         finally:
@@ -486,6 +487,10 @@ class Service:
         except OSError as error:
             raise SpawnError(Stage.STDIO, "log pipe", errno_name(error)) from None
 
+    def _note_pid(self, outlet: Outlet | None, outcome: "Launched | SpawnError") -> None:
+        if outlet is not None and isinstance(outcome, Launched) and self._hands.taps is not None:
+            self._hands.taps.started(outlet.key, outcome.pid)
+
     def _close_outlet(self, key: int | None) -> None:
         """Take note that nothing of a run, or of what was started ahead, is left."""
         if key is not None and self._hands.taps is not None:
@@ -493,7 +498,7 @@ class Service:
 
     def _use_log(self) -> None:
         if self._hands.taps is not None and self.spec.output is Output.CAPTURED:
-            self._hands.taps.use(self.name, self.spec.log)
+            self._hands.taps.use(self.name, self.spec.log, self.spec.group)
 
     def _start_ahead(self, status: ExitStatus) -> None:
         """Start the next run before the machine is asked, if the standing order says so."""

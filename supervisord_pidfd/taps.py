@@ -48,6 +48,7 @@ class _Run(NamedTuple):
     service: str
     run: int
     pipes: dict[int, tuple[str, int]]
+    pid: int | None = None
 
 
 class Told(NamedTuple):
@@ -82,7 +83,7 @@ class Taps:
         self._told = told
         self._slots: dict[str, int] = {}
         self._free: list[int] = []
-        self._specs: dict[str, LogSpec] = {}
+        self._specs: dict[str, tuple[LogSpec, str]] = {}
         self._runs: dict[int, _Run] = {}
         self._of: dict[str, list[int]] = {}
         self._over: dict[str, list[int]] = {}
@@ -96,11 +97,11 @@ class Taps:
 
     # -- services ---------------------------------------------------------------------------------
 
-    def use(self, service: str, spec: LogSpec) -> None:
+    def use(self, service: str, spec: LogSpec, group: str = "") -> None:
         """Let this be what becomes of a service's output from now on."""
-        if self._specs.get(service) != spec:
+        if self._specs.get(service) != (spec, group):
             self._slot(service)
-            self._specs[service] = spec
+            self._specs[service] = spec, group
             self.line.say("service", service)
 
     def forget(self, service: str) -> None:
@@ -156,6 +157,10 @@ class Taps:
         self._of.setdefault(service, []).append(first)
         self.line.say("run", first)
         return Outlet(first, tuple(write_ends))
+
+    def started(self, key: int, pid: int) -> None:
+        """Take note of the process; in the turn of `open`, before the logger is told."""
+        self._runs[key] = self._runs[key]._replace(pid=pid)
 
     def over(self, key: int) -> None:
         """Take note that the process has ended; what it has left behind may still write."""
@@ -271,10 +276,11 @@ class Taps:
         return message, fds
 
     def _about_service(self, name: str) -> dict[str, Any] | None:
-        spec = self._specs.get(name)
-        if spec is None:
+        known = self._specs.get(name)
+        if known is None:
             return None
-        return {"service": name, "slot": self._slots[name], "log": dump(spec)}
+        spec, group = known
+        return {"service": name, "slot": self._slots[name], "log": dump(spec), "group": group}
 
     def _about_run(self, key: int) -> Message:
         run = self._runs.get(key)
@@ -285,6 +291,7 @@ class Taps:
             "service": run.service,
             "pipes": [[pipe, stream] for pipe, (stream, _) in run.pipes.items()],
             "again": key in self._handed,
+            "pid": run.pid,
         }, [fd for _, fd in run.pipes.values()]
 
     def _sent(self, kind: str, about: Any) -> None:

@@ -378,10 +378,10 @@ def check_outputs(value: object) -> tuple[str, ...]:
 
 
 def check_own_outputs(value: object) -> tuple[str, ...]:
-    """Accept a list of sinks for the daemon's own events, or `null` alone."""
+    """Accept a list of sinks for the daemon's own events, or `auto` or `null` alone."""
     if not isinstance(value, list):
         raise refuse("bad-type", f"not a list: {quoted(value)}", f'write ["{value}"]')
-    sink = one_of(*SINKS, "null", not_yet=("auto",))
+    sink = one_of(*SINKS, "auto", "null")
     return _together(tuple(map(sink, value)))
 
 
@@ -469,7 +469,7 @@ Socket = Annotated[str, Kind(check_socket, {"type": "string", "minLength": 1})]
 WebPath = Annotated[str, Kind(check_web_path, {"type": "string", "pattern": "^/"})]
 OwnOutputs = Annotated[
     tuple[str, ...],
-    Kind(check_own_outputs, {"type": "array", "items": {"enum": [*SINKS, "null"]}}),
+    Kind(check_own_outputs, {"type": "array", "items": {"enum": [*SINKS, "auto", "null"]}}),
 ]
 Outputs = Annotated[
     tuple[str, ...],

@@ -39,7 +39,8 @@ def load(request: "Request") -> dict[str, Any]:
         services = checked.services()
         edges = Edges(tree, report, checked.names(), services, checked.groups())
         places = directories(sections, tree, request)
-        supervisor = supervisor_spec(sections, tree, places.get("log.dir"))._replace(
+        log_dir, auto = places.get("log.dir"), request.auto_to
+        supervisor = supervisor_spec(sections, tree, log_dir, auto)._replace(
             groups=edges.group_specs, written=settings_written_of(tree)
         )
         if sections.web is not None:

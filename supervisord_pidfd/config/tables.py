@@ -223,7 +223,7 @@ class DaemonLog(Table):
     format: (
         Annotated[str, fields.choice("auto", "text", "json", not_yet=later.LOG_FORMATS)] | None
     ) = key("auto: text on a terminal, else json")
-    to: OwnOutputs | None = key("any of file, stdout, journal, syslog; or null")
+    to: OwnOutputs | None = key("any of file, stdout, journal, syslog; or auto, null")
     path: Words | None = key("the file")
     rotate_size: Size | None = key("a file that has grown to this is rotated; 0 is never")
     rotate_keep: Annotated[int, fields.whole(0, 10_000)] | None = key("rotated files kept")

@@ -19,6 +19,7 @@ from supervisord_pidfd.core.spec import LogSpec, load
 from supervisord_pidfd.errors import StartupError
 from supervisord_pidfd.logger.book import Book, Outward, Stream
 from supervisord_pidfd.logger.clients import Clients
+from supervisord_pidfd.logger.journal import Lookup
 from supervisord_pidfd.logger.pump import Pump
 from supervisord_pidfd.logger.ring import Rings
 from supervisord_pidfd.logger.sinks import Sink
@@ -50,7 +51,8 @@ class Parts(NamedTuple):
 
     `sinks_of` makes the sinks of a service, for each stream, in the thread that will write to
     them; `directories_of` names the directories of its files; `use_settings` takes the settings;
-    `reopen_own` has the file of the daemon's own events reopened, and counts it.
+    `reopen_own` has the file of the daemon's own events reopened, and counts it; `lookup` is told
+    of groups and processes.
     """
 
     clock: Clock
@@ -59,6 +61,7 @@ class Parts(NamedTuple):
     directories_of: Callable[[LogSpec], tuple[str, ...]]
     use_settings: Callable[[dict[str, Any]], None]
     reopen_own: Callable[[], int]
+    lookup: Lookup
 
 
 class _Kept:
@@ -275,6 +278,7 @@ class Hub:
     def _take_word(self, message: dict[str, Any]) -> None:
         """Carry out a message that brings no descriptors."""
         if "service" in message:
+            self._parts.lookup.use_group(message["service"], message.get("group", ""))
             self._use(message["service"], message["slot"], load(LogSpec, message["log"]))
         elif "settings" in message:
             self._parts.use_settings(message["settings"])
@@ -302,6 +306,8 @@ class Hub:
         if kept is None:
             return fds
         self._parts.rings.ring(kept.book.service).begin(message["run"])
+        if message.get("pid") is not None:
+            self._parts.lookup.use_pid(kept.book.service, message["run"], message["pid"])
         for (ident, name), fd in zip(message["pipes"], fds, strict=True):
             stream = Stream(ident, fd, name, message["run"])
             self._service_of[ident] = kept.book.service
@@ -370,6 +376,7 @@ class Hub:
                 self._kept.pop(name, None)
                 del self._open_pipes[name]
                 self._parts.rings.forget(name)
+                self._parts.lookup.forget(name)
                 if kept is not None:
                     kept.submit(partial(_close, book=kept.book))
 

@@ -20,6 +20,9 @@ _LENGTH = struct.Struct("<Q")
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 _OF_STREAM = {"stdout": 6, "stderr": 4, "hook": 6}
 _FACILITY_DAEMON = 3
+RUNS_KEPT = 8
+"""Runs of a service of which the process is remembered: what outlives more is as nameless."""
+
 _FIELDS = ("service", "group", "run", "stream", "event", "cause", "exit_code", "signal")
 
 
@@ -50,8 +53,51 @@ def send(courier: Courier, fields: Mapping[str, object]) -> bool:
     return send_as_file(courier, data)
 
 
+class Lookup:
+    """Know the groups of services, and which processes their latest runs are.
+
+    The main thread writes; pumps only look.
+    """
+
+    def __init__(self) -> None:
+        self._groups: dict[str, str] = {}
+        self._pids: dict[str, dict[int, int]] = {}
+
+    def use_group(self, service: str, group: str) -> None:
+        """Let this be the group of a service."""
+        self._groups[service] = group
+
+    def use_pid(self, service: str, run: int, pid: int) -> None:
+        """Let this be the main process of a run."""
+        latest = dict(tuple(self._pids.get(service, {}).items())[1 - RUNS_KEPT :])
+        latest[run] = pid
+        self._pids[service] = latest
+
+    def forget(self, service: str) -> None:
+        """Drop a service that is gone."""
+        self._groups.pop(service, None)
+        self._pids.pop(service, None)
+
+    def fields(self, service: str, run: str, stream: str) -> dict[str, object]:
+        """Give the fields of a line that follow from its service and run, as far as known."""
+        found: dict[str, object] = {}
+        pid = self._pids.get(service, {}).get(int(run))
+        if pid is not None and stream != "hook":  # a hook is another process
+            found["OBJECT_PID"] = pid
+        group = self._groups.get(service)
+        if group:
+            found["SUPERVISORD_GROUP"] = group
+        return found
+
+
 class JournalSink(LineSink):
-    """Be what one stream of a service writes to the journal. Borrows the courier."""
+    """Be what one stream of a service writes to the journal. Borrows courier and lookup."""
+
+    def __init__(
+        self, courier: Courier, service: str, stream: str, lookup: Lookup | None = None
+    ) -> None:
+        super().__init__(courier, service, stream)
+        self._lookup = lookup or Lookup()
 
     def _send(self, line: bytes, run: str) -> bool:
         return send(
@@ -64,6 +110,7 @@ class JournalSink(LineSink):
                 "SUPERVISORD_SERVICE": self.service,
                 "SUPERVISORD_RUN": run,
                 "SUPERVISORD_STREAM": self.stream,
+                **self._lookup.fields(self.service, run, self.stream),
             },
         )
 

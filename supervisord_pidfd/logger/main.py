@@ -258,7 +258,10 @@ def _hub(channel: socket.socket, making: Making, own: Own) -> Hub:
         rings.use_total(settings.get("ring_total") or TOTAL_BYTES)
         own.use(settings.get("own") or {})
 
-    parts = Parts(SystemClock(), rings, making.sinks_of, directories_of, use_settings, own.reopen)
+    parts = Parts(
+        SystemClock(), rings, making.sinks_of, directories_of, use_settings, own.reopen,
+        making.lookup,
+    )  # fmt: skip
     hub = Hub(channel, parts)
     making.say = hub.say
     return hub

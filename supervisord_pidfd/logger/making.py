@@ -9,7 +9,7 @@ from supervisord_pidfd.logger import journal, syslog
 from supervisord_pidfd.logger.datagrams import Courier
 from supervisord_pidfd.logger.files import FileSink
 from supervisord_pidfd.logger.hub import Sinks
-from supervisord_pidfd.logger.journal import JournalSink
+from supervisord_pidfd.logger.journal import JournalSink, Lookup
 from supervisord_pidfd.logger.packing import Packer
 from supervisord_pidfd.logger.render import Form, Inward
 from supervisord_pidfd.logger.rotation import Rotation
@@ -30,6 +30,7 @@ class Making:
         self._terminal = os.isatty(STDOUT)
         self.journal = Courier(journal.PATH)
         self.syslog = Courier(syslog.PATH)
+        self.lookup = Lookup()
         self._packers: dict[str, Packer] = {}
         self.say: Say = lambda _message: None
 
@@ -49,7 +50,7 @@ class Making:
             if shared is not None:
                 found[stream].append((OUTLET, shared))
             if "journal" in spec.to:
-                sink: Sink = JournalSink(self.journal, service, stream)
+                sink: Sink = JournalSink(self.journal, service, stream, self.lookup)
                 found[stream].append((journal.PATH, sink))
             if "syslog" in spec.to:
                 sink = SyslogSink(self.syslog, service, stream)

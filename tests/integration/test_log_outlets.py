@@ -13,7 +13,7 @@ import pytest
 from supervisord_pidfd.core.spec import LogFormat, Overflow
 from supervisord_pidfd.logger import journal
 from supervisord_pidfd.logger.datagrams import Courier
-from supervisord_pidfd.logger.journal import JournalSink
+from supervisord_pidfd.logger.journal import RUNS_KEPT, JournalSink, Lookup
 from supervisord_pidfd.logger.sinks import SinkError
 from supervisord_pidfd.logger.stdout import Outlet, StdoutSink
 from supervisord_pidfd.logger.syslog import SyslogSink
@@ -271,6 +271,22 @@ def test_a_line_in_the_journal_says_whose_it_is(receiver, courier):
     assert receiver.fields()["MESSAGE"] == b""
     last = receiver.fields()
     assert (last["MESSAGE"], last["SUPERVISORD_RUN"]) == (b"\xff\x00", b"42")
+
+
+def test_a_line_in_the_journal_names_process_and_group_as_far_as_they_are_known(receiver, courier):
+    lookup = Lookup()
+    lookup.use_group("web", "sites")
+    for run in range(1, RUNS_KEPT + 3):
+        lookup.use_pid("web", run, 4000 + run)
+    for stream in ("stdout", "hook"):
+        JournalSink(courier, "web", stream, lookup).write(b"10 latest\n2 old\n3 kept\n")
+    found = [receiver.fields() for _ in range(6)]
+
+    assert [one.get("OBJECT_PID") for one in found] == [b"4010", None, b"4003", None, None, None]
+    assert {one["SUPERVISORD_GROUP"] for one in found} == {b"sites"}
+    lookup.forget("web")
+    JournalSink(courier, "web", "stdout", lookup).write(b"10 gone\n")
+    assert {"OBJECT_PID", "SUPERVISORD_GROUP"}.isdisjoint(receiver.fields())
 
 
 def test_what_is_too_long_for_a_datagram_goes_as_a_file(receiver, courier):

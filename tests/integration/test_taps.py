@@ -78,15 +78,17 @@ def test_the_first_message_opens_and_carries_the_counters(world, taps, logger):
 @pytest.mark.reaping
 @pytest.mark.parametrize("fast", [True, False], ids=["posix_spawn", "fork"])
 def test_a_run_writes_into_pipes_that_the_logger_reads_to_their_end(world, taps, logger, fast):
-    lone = Lone(world, shell("echo out; echo err >&2; exec sleep 1000", fast=fast), taps=taps)
+    spec = shell("echo out; echo err >&2; exec sleep 1000", fast=fast, group="sites")
+    lone = Lone(world, spec, taps=taps)
     lone.start()
     world.turn_until(lambda: lone.state.phase is Phase.RUNNING)
+    pid = lone.state.pid
     _opening, service, run = sent(world, taps, logger)
     assert select.select([logger.pipes[run_of(run)["stderr"]]], [], [], DEADLINE_S)[0]
     lone.stop()
 
-    assert service == {"service": "it", "slot": 0, "log": dump(TO_FILE)}
-    assert (run["service"], run["run"], run["again"]) == ("it", 1, False)
+    assert service == {"service": "it", "slot": 0, "log": dump(TO_FILE), "group": "sites"}
+    assert (run["service"], run["run"], run["again"], run["pid"]) == ("it", 1, False, pid)
     pipes = run_of(run)
     assert logger.read(pipes["stdout"]) == b"out\n"
     assert logger.read(pipes["stderr"]) == b"err\n"
@@ -123,7 +125,7 @@ def test_a_hook_writes_into_a_pipe_of_its_own(world, taps, logger):
     ]
 
     assert logger.read(run_of(hooked)["hook"]) == b"hooked\ntoo\n"
-    assert hooked["run"] == 1
+    assert (hooked["run"], hooked["pid"]) == (1, None)
 
 
 def test_the_copies_are_closed_when_the_logger_has_come_to_the_end(world, taps, logger):

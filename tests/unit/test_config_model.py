@@ -256,6 +256,15 @@ def test_auto_is_where_the_daemon_says(spec_of):
     assert spec.log.to == ("journal",)
 
 
+@pytest.mark.parametrize("sink", ["journal", "stdout", "file"])
+def test_auto_of_the_daemons_own_events_is_that_too(tmp_path, sink):
+    text = 'supervisor = { log_dir = "/l", log.to = ["auto"] }'
+    reply = load_text(tmp_path, text, auto_to=(sink,))
+    path = "/l/supervisord.log" if sink == "file" else ""
+
+    assert reply.supervisor.own_log == LogSpec((sink,), path=path)
+
+
 @pytest.mark.parametrize(
     ("lines", "member", "value"),
     [
@@ -891,7 +900,7 @@ def test_a_longer_budget_is_enough(tmp_path):
          (1, 21, "bad-type", "supervisor.log.to: not a list: 'file'")),
         ("supervisor.log.to = ['inherit']",
          (1, 21, "bad-value",
-          "supervisor.log.to: must be one of file, stdout, journal, syslog, null, not 'inherit'")),
+          "supervisor.log.to: must be one of file, stdout, journal, syslog, auto, null, not 'inherit'")),
         ("supervisor.log.format = 'raw'",
          (1, 25, "later", "supervisor.log.format: 'raw' is not available in this version")),
     ],
