@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic_core import PydanticCustomError, core_schema
 
 from supervisord_pidfd.config import later, units
+from supervisord_pidfd.config.patterns import reach
 from supervisord_pidfd.config.units import NotAUnitError, quoted
 
 NAME = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -346,6 +347,17 @@ def check_regex(value: object) -> str:
     return text
 
 
+def check_line_pattern(value: object) -> str:
+    """Accept a regular expression that no line can keep busy for long."""
+    text = check_regex(value)
+    if reach(text) is None:
+        message = "there are lines that it would take for ever on"
+        raise refuse(
+            "bad-value", message, "repeat nothing that repeats or has alternatives inside"
+        )
+    return text
+
+
 def check_auto_flag(value: object) -> bool | None:
     """Accept true, false or `"auto"`, which is None."""
     if value == "auto":
@@ -464,6 +476,7 @@ SignalName = Annotated[int, Kind(check_signal_name, _STRING)]
 Rewrite = Annotated[int, Kind(check_rewrite, _SIGNAL)]
 Listen = Annotated[tuple[str, ...], Kind(check_listen, {"anyOf": [_STRING, _WORDS]})]
 Regex = Annotated[str, Kind(check_regex, {"type": "string", "format": "regex"})]
+LinePattern = Annotated[str, Kind(check_line_pattern, {"type": "string", "format": "regex"})]
 AutoFlag = Annotated[bool | None, Kind(check_auto_flag, {"enum": ["auto", True, False]})]
 Socket = Annotated[str, Kind(check_socket, {"type": "string", "minLength": 1})]
 WebPath = Annotated[str, Kind(check_web_path, {"type": "string", "pattern": "^/"})]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from supervisord_pidfd.config import model
 from supervisord_pidfd.config.filling import Filling, Where
 from supervisord_pidfd.config.parts import given, rotation_of
+from supervisord_pidfd.config.patterns import reach
 from supervisord_pidfd.core.spec import LogFormat, LogSpec, Output, Overflow
 
 if TYPE_CHECKING:
@@ -54,9 +55,14 @@ def output_of(
         to=auto() if words == ("auto",) else words,
         path=path,
         stderr_path=errors,
-        **given(ready=service.ready and service.ready.log),
+        **_pattern(service),
         **(_members(table) if table is not None else {}),
     )
+
+
+def _pattern(service: model.Service) -> dict[str, Any]:
+    text = None if service.ready is None else service.ready.log
+    return {} if text is None else {"ready": text, "ready_reach": reach(text) or 0}
 
 
 def _members(table: "tables.Log") -> dict[str, Any]:

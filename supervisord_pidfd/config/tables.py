@@ -15,6 +15,7 @@ from supervisord_pidfd.config.fields import (
     Cpus,
     Duration,
     Flag,
+    LinePattern,
     Listen,
     LongDuration,
     Outputs,
@@ -71,7 +72,7 @@ class Ready(Table):
     http: Words | None = key("the URL answers 200-399")
     exec: Command | None = key("the command exits with 0")
     file: Words | None = key("the path exists")
-    log: Regex | None = key("a line of its output matches")
+    log: LinePattern | None = key("a line of its output matches")
     fd: Annotated[int, fields.whole(3, 1023)] | None = key(
         "a newline was written to this descriptor"
     )

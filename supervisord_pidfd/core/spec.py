@@ -84,7 +84,7 @@ class LogSpec(NamedTuple):
     absolute, the same for one file. Sizes are bytes and 0 is no limit; `rotate_every` is seconds
     and `rotate_at` is `hourly`, `daily` or nothing. `block_for` may be infinite. `rate_count`
     lines are let through in `rate_per` seconds, 0 is all of them. `ready` is the pattern of the
-    line that makes a run ready.
+    line that makes a run ready, and `ready_reach` how many bytes of a line are looked at for it.
     """
 
     to: tuple[str, ...] = ()
@@ -105,6 +105,7 @@ class LogSpec(NamedTuple):
     ring: int = 64 << 10
     max_line: int = 16 << 10
     ready: str = ""
+    ready_reach: int = 1000
 
 
 class CommandSpec(NamedTuple):

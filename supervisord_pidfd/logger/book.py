@@ -31,6 +31,9 @@ IDLE_LINE_S = 2.0
 
 DRAIN_READS = 32
 
+READY_WITHIN_S = 2.0
+"""How much time of a run is spent on looking for its line; a search lets nobody else work."""
+
 _WORD = {name: place for place, name in enumerate(Slot._fields)}
 _BYTES = {stream: _WORD[f"{stream}_bytes"] for stream in ("stdout", "stderr", "hook")}
 _LOST = {
@@ -99,6 +102,8 @@ class Book:
         self._limit = RateLimit(0, 0.0)
         self._pattern: re.Pattern[bytes] | None = None
         self._ready_run = -1
+        self._searched_run = -1
+        self._searched_s = 0.0
         self._raw = True
         self._held_since = math.inf
         self._relieved_at = -math.inf
@@ -323,14 +328,20 @@ class Book:
         return piece
 
     def _look_for_ready(self, stream: Stream, piece: Piece) -> None:
-        if (
-            self._pattern is not None
-            and self._ready_run < stream.run
-            and stream.name != "hook"
-            and self._pattern.search(piece.data)
-        ):
-            self._ready_run = stream.run
-            self._outward.say({"ready": self.service, "run": stream.run})
+        if self._pattern is None or self._ready_run >= stream.run or stream.name == "hook":
+            return
+        if self._searched_run != stream.run:
+            self._searched_run, self._searched_s = stream.run, 0.0
+        began = self._outward.clock.now()
+        for line in piece.data[:-1].split(b"\n"):
+            if self._pattern.search(line, 0, self.spec.ready_reach):
+                self._ready_run = stream.run
+                self._outward.say({"ready": self.service, "run": stream.run})
+                return
+            if self._outward.clock.now() - began + self._searched_s > READY_WITHIN_S:
+                self._ready_run = stream.run  # it costs others too much: look no longer
+                return
+        self._searched_s += self._outward.clock.now() - began
 
     def _put_all(self, now: float) -> None:
         """Put what is to be put, in its order, whoever works here: a port may take a long time."""

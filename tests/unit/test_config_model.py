@@ -891,6 +891,8 @@ def test_a_longer_budget_is_enough(tmp_path):
         (f"{WEB}ready.log = '('",
          (3, 13, "bad-value", ("ready.log: not a regular expression: missing ), unterminated"
           " subpattern at position 0"))),
+        (f"{WEB}ready.log = '(a+)+'",
+         (3, 13, "bad-value", "ready.log: there are lines that it would take for ever on")),
         (f"{WEB}ready.log = 'up'\nlog.to = ['null']",
          (3, 13, "conflict",
           'ready.log: needs log.to, such as ["file"], else nobody reads the output')),
@@ -900,7 +902,8 @@ def test_a_longer_budget_is_enough(tmp_path):
          (1, 21, "bad-type", "supervisor.log.to: not a list: 'file'")),
         ("supervisor.log.to = ['inherit']",
          (1, 21, "bad-value",
-          "supervisor.log.to: must be one of file, stdout, journal, syslog, auto, null, not 'inherit'")),
+          ("supervisor.log.to: must be one of file, stdout, journal, syslog, auto, null,"
+           " not 'inherit'"))),
         ("supervisor.log.format = 'raw'",
          (1, 25, "later", "supervisor.log.format: 'raw' is not available in this version")),
     ],
