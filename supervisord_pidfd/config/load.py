@@ -39,8 +39,7 @@ def load(request: "Request") -> dict[str, Any]:
         services = checked.services()
         edges = Edges(tree, report, checked.names(), services, checked.groups())
         places = directories(sections, tree, request)
-        log_dir, auto = places.get("log.dir"), request.auto_to
-        supervisor = supervisor_spec(sections, tree, log_dir, auto)._replace(
+        supervisor = supervisor_spec(sections, tree, places.get("log.dir"))._replace(
             groups=edges.group_specs, written=settings_written_of(tree)
         )
         if sections.web is not None:
@@ -50,7 +49,7 @@ def load(request: "Request") -> dict[str, Any]:
         if _fits(request, report, tree, supervisor, services):
             resolver = Resolver(request, tree, report, sections)
             resolver.look_at_chains(services, edges)
-            supervisor = resolver.accounts(supervisor)
+            supervisor = resolver.own_log(resolver.accounts(supervisor))
             for name, service in services.items():
                 specs += resolver.specs(name, service, edges, broken=name in checked.broken)
     problems = in_order(report.problems)

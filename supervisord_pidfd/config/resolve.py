@@ -14,6 +14,7 @@ from supervisord_pidfd.config.logs import output_of
 from supervisord_pidfd.config.parts import given, parts_of
 from supervisord_pidfd.config.positions import Path
 from supervisord_pidfd.config.settings import (
+    AUTO,
     Sections,
     directories,
     gateway_identity,
@@ -64,6 +65,14 @@ class Resolver:
             web = web._replace(identity=identity)
         uids, gids = readers(self._sections, self._tree, self._report, self._accounts)
         return supervisor._replace(web=web, read_uids=uids, read_gids=gids)
+
+    def own_log(self, supervisor: SupervisorSpec) -> SupervisorSpec:
+        """Say where the daemon's own events go if that is to be where it suits."""
+        log = supervisor.own_log
+        if log.to != AUTO:
+            return supervisor
+        path = log.path if "file" in self._auto_to else ""
+        return supervisor._replace(own_log=log._replace(to=self._auto_to, path=path))
 
     def look_at_chains(self, services: Mapping[str, model.Service], edges: Edges) -> None:
         """Report what is likely not meant of services that wait for each other."""

@@ -19,6 +19,7 @@ GATEWAY_UID = 65532
 NOBODY = 65534
 """Never the gateway: this is also how every client of another user namespace looks."""
 OWN_LOG = "supervisord.log"
+AUTO = ("auto",)
 SHUTDOWN_TIMEOUT = 80.0
 SHUTDOWN_TIMEOUT_PID1 = 8.0
 
@@ -31,25 +32,16 @@ class Sections(NamedTuple):
     web: "tables.Web | None" = None
 
 
-def supervisor_spec(
-    sections: Sections,
-    tree: Tree,
-    log_dir: str | None = None,
-    auto: tuple[str, ...] = ("file",),
-) -> SupervisorSpec:
-    """Build the settings of the daemon and of its metrics.
-
-    `auto` are the sinks that suit where the daemon was started.
-    """
+def supervisor_spec(sections: Sections, tree: Tree, log_dir: str | None = None) -> SupervisorSpec:
+    """Build the settings of the daemon and of its metrics; what is `auto` stays so."""
     daemon, metrics, _ = sections
     return SupervisorSpec(
         metrics=MetricsSpec(**_metrics(metrics, tree)),
-        **_daemon(daemon, tree),
-        **given(own_log=daemon and _own_log(daemon.log, tree, log_dir, auto)),
+        **_daemon(daemon, tree, log_dir),
     )
 
 
-def _daemon(table: "tables.Supervisor | None", tree: Tree) -> dict[str, Any]:
+def _daemon(table: "tables.Supervisor | None", tree: Tree, log_dir: str | None) -> dict[str, Any]:
     if table is None:
         return {}
     runtime_dir, socket = table.runtime_dir, table.socket
@@ -69,21 +61,20 @@ def _daemon(table: "tables.Supervisor | None", tree: Tree) -> dict[str, Any]:
         start_concurrency=table.start_concurrency,
         log_level=table.log and table.log.level,
         log_format=table.log and table.log.format,
+        own_log=_own_log(table.log, tree, log_dir),
         signals=tuple(sorted((table.signals or {}).items())),
     )
 
 
-def _own_log(
-    table: "tables.DaemonLog | None", tree: Tree, log_dir: str | None, auto: tuple[str, ...]
-) -> LogSpec | None:
+def _own_log(table: "tables.DaemonLog | None", tree: Tree, log_dir: str | None) -> LogSpec | None:
     """Return where the daemon's own events go; None as by default."""
     if table is None:
         return None
     path = table.path and tree.absolute(table.path, ("supervisor", "log", "path"))
-    to = ("stdout",) if table.to is None else auto if table.to == ("auto",) else table.to
+    to = ("stdout",) if table.to is None else table.to
     return LogSpec(
         to=to,
-        path=(path or os.path.join(log_dir or "/", OWN_LOG)) if "file" in to else "",
+        path=(path or os.path.join(log_dir or "/", OWN_LOG)) if "file" in to or to == AUTO else "",
         format=LogFormat.TEXT if table.format == "text" else None,
         **rotation_of(table),
     )
