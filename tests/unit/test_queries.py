@@ -11,6 +11,7 @@ from supervisord_pidfd.core.lifecycle import End, Phase, ServiceState, Wanted
 from supervisord_pidfd.core.naming import expand
 from supervisord_pidfd.core.spec import Condition, Dependency, ServiceSpec, Tie
 from supervisord_pidfd.queries import Queries, Sources
+from supervisord_pidfd.supervisor import Supervisor
 
 UP = ServiceState(phase=Phase.RUNNING, wanted=Wanted.UP)
 DOWN = ServiceState()
@@ -43,6 +44,8 @@ class FakeCall:
 
 class Fleet:
     """Some services that stand where the test puts them."""
+
+    unready = Supervisor.unready
 
     def __init__(self, **services):
         self.services = {
