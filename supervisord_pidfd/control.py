@@ -271,7 +271,8 @@ class ControlServer:
         Users have a share, but for those who could end the daemon anyway.
         """
         most = self._bounds.conversations
-        limit = most if peer.uid == 0 else most - 1
+        kept_for_root = self._bounds.role_of_pid is None and peer.uid != 0
+        limit = most - 1 if kept_for_root else most
         mine = [one for one in self._conversations if one.peer.uid == peer.uid]
         if not peer.full and len(mine) >= self._bounds.per_uid:
             return self._evict(mine)

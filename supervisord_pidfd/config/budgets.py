@@ -9,7 +9,8 @@ from supervisord_pidfd.config.positions import Path
 
 RESERVE = 64
 """Descriptors the daemon keeps for itself."""
-FOR_GATEWAY = 4
+FOR_GATEWAY = 4 + 65
+"""Its channel, and gateway.sock with the connections that it may have there."""
 FOR_CHECKER = 4
 FOR_CONTROL = 65
 """The control socket, and the clients it serves at once."""

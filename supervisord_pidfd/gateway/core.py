@@ -19,8 +19,8 @@ ANSWER_WITHIN_S = 10.0
 LOADING_WITHIN_S = 60.0
 """The same, where it loads the configuration first."""
 REPLY_MAX_BYTES = 64 << 20
-PIECE_MAX_BYTES = 1 << 20
-"""The longest reply of a stream; twice as much may be read ahead of somebody slow."""
+READ_AHEAD_BYTES = 64 << 10
+"""What is read of a stream before it is wanted; asyncio takes up to twice as much."""
 
 _LOADING = frozenset({"Plan", "Apply"})
 _WAITING = frozenset({"Start", "Stop", "Restart", "Reload", "Apply", "Wait"})
@@ -71,7 +71,7 @@ class CoreClient:
 
     async def _call(self, method: str, parameters: Mapping[str, Any]) -> bytes:
         async with asyncio.timeout(within_of(method, parameters)):
-            connection = await _Connection.open(self._path, REPLY_MAX_BYTES)
+            connection = await _Connection.open(self._path)
             try:
                 connection.send(method, parameters, more=False)
                 return await connection.frame()
@@ -86,7 +86,7 @@ class CoreClient:
             ConnectionError: It cannot be reached, hung up, or its answer makes no sense.
             TimeoutError: It does not let us in.
         """
-        connection = await _Connection.open(self._path, PIECE_MAX_BYTES)
+        connection = await _Connection.open(self._path)
         try:
             connection.send(method, parameters, more=True)
             continues = True
@@ -135,8 +135,8 @@ class _Connection:
         self._writer = writer
 
     @classmethod
-    async def open(cls, path: str | None, longest: int) -> "_Connection":
-        """Connect; no frame may be longer than this.
+    async def open(cls, path: str | None) -> "_Connection":
+        """Connect.
 
         Raises:
             ConnectionError: Nobody listens there, or we may not connect.
@@ -146,7 +146,7 @@ class _Connection:
             raise ConnectionError("the core has no gateway.sock: it has no runtime directory")
         try:
             async with asyncio.timeout(CONNECT_WITHIN_S):
-                return cls(*await asyncio.open_unix_connection(path, limit=longest))
+                return cls(*await asyncio.open_unix_connection(path, limit=READ_AHEAD_BYTES))
         except TimeoutError:
             raise
         except OSError as error:
@@ -164,9 +164,21 @@ class _Connection:
             ConnectionError: There is none, or it is too long.
         """
         try:
-            return await self._reader.readuntil(b"\0")
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError) as failure:
+            return await self._gather()
+        except (asyncio.IncompleteReadError, OSError) as failure:
             raise ConnectionError(f"the core hung up: {failure}") from failure
+
+    async def _gather(self) -> bytes:
+        """Read up to the next NUL, however much more it is than is read ahead."""
+        found = bytearray()
+        while len(found) <= REPLY_MAX_BYTES:
+            try:
+                last = await self._reader.readuntil(b"\0")
+            except asyncio.LimitOverrunError as longer:
+                found += await self._reader.readexactly(longer.consumed)
+            else:
+                return bytes(found + last) if found else last
+        raise OSError(f"an answer of more than {REPLY_MAX_BYTES} bytes")
 
     def close(self) -> None:
         """Hang up; what the core was told to change goes on."""

@@ -240,7 +240,7 @@ def daemon() -> str:
     page.heading("FILES")
     for path, meaning in {
         "`/etc/supervisord-pidfd/supervisord.toml`": "The configuration of root's daemon.",
-        "`/run/supervisord-pidfd/`": "The control socket and the notify sockets.",
+        "`/run/supervisord-pidfd/`": "Sockets, of clients, the gateway and services.",
         "`/var/log/supervisord-pidfd/`, `/var/lib/supervisord-pidfd/`": "Logs, and what is kept.",
     }.items():
         page.item(path, meaning)

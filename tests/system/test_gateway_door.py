@@ -2,15 +2,23 @@
 
 import asyncio
 import contextlib
+import json
 import os
+import signal
 import socket
 import stat
 
 import pytest
 
-from supervisord_pidfd.gateway.core import ControlError, CoreClient, held, within_of
+from supervisord_pidfd.gateway.core import (
+    READ_AHEAD_BYTES,
+    ControlError,
+    CoreClient,
+    held,
+    within_of,
+)
 from tests.support.varlink import Varlink, VarlinkError
-from tests.system.helpers import sh
+from tests.system.helpers import kill, sh
 
 WEB = (
     "metrics.listen = '127.0.0.1:0'\n"
@@ -79,6 +87,22 @@ def test_without_the_socket_metrics_and_health_are_served_all_the_same(daemon):
             with socket.create_connection((host, int(port)), timeout=10) as client:
                 client.sendall(b"GET /healthz HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
                 assert b" 200 " in client.recv(4096)
+
+
+def test_a_gateway_that_hangs_or_is_killed_costs_services_nothing(daemon, up):
+    gateway = daemon.told("service.spawned", ":gateway")[0]["pid"]
+    os.kill(gateway, signal.SIGSTOP)
+    kill(daemon.told("service.spawned", "web")[0]["pid"])
+    daemon.wait_for("service.ready", "web", run=2)
+    with daemon.client() as client:
+        assert client.call("Stop", names=["web"])["outcomes"][0]["ok"]
+
+        kill(gateway)
+        daemon.wait_for("gateway.listening")
+        everything = client.call("Status", all=True)["services"]
+        (found,) = (one for one in everything if one["name"] == ":gateway")
+        assert (found["restarts"], found["last_exit"]["signal"]) == (1, "SIGKILL")
+    assert [event["run"] for event in daemon.told("service.spawned", "late")] == [1]
 
 
 # -- the client -----------------------------------------------------------------------------------
@@ -176,6 +200,22 @@ def test_the_socket_is_reached_by_its_directory_which_stays_open(tmp_path):
     assert asyncio.run(work()) == {}
     assert held(None) is None
     assert held("/no/such/directory/core.sock") == "/no/such/directory/core.sock"
+
+
+@pytest.mark.parametrize("size", [1, READ_AHEAD_BYTES, 5 * READ_AHEAD_BYTES + 1])
+def test_an_answer_may_be_longer_than_what_is_read_ahead(tmp_path, size):
+    async def answer(_reader, writer):
+        for last in (False, True):
+            said = {"parameters": {"text": "x" * size}, "continues": not last}
+            writer.write(json.dumps(said).encode() + b"\0")
+        writer.close()
+
+    async def work():
+        path = str(tmp_path / "core.sock")
+        async with await asyncio.start_unix_server(answer, path):
+            return [len(said["text"]) async for said in CoreClient(path).stream("Watch")]
+
+    assert asyncio.run(work()) == [size, size]
 
 
 @pytest.mark.parametrize("said", [b"no json\0", b"[]\0", b"half of"])

@@ -42,7 +42,7 @@ def needed(folder, text, **members):
         ("stop.scope = 'mixed'", 0),
         ("ready.exec = '/bin/sh'", 3),
         ("health.a.exec = '/bin/sh'\nhealth.b.exec = '/bin/sh'\ninstances = 100", 99 + 96),
-        ("[metrics]\nlisten = '127.0.0.1:1'", 4),
+        ("[metrics]\nlisten = '127.0.0.1:1'", 69),
         ("[supervisor]\nsocket = 'none'", -65),
     ],
 )

@@ -1414,14 +1414,14 @@ def test_what_belongs_to_others_is_not_for_root(tmp_path, which):
 
 def test_a_file_that_does_not_fit_says_what_it_needs(tmp_path):
     text = f"metrics.listen = '127.0.0.1:1'\n{WEB}instances = 100\nlog.to = ['null']"
-    reply = load_text(tmp_path, text, max_files=232)
+    reply = load_text(tmp_path, text, max_files=297)
 
-    assert told(reply) == [(1, 1, "too-large", "needs 233 descriptors, the limit is 232")]
+    assert told(reply) == [(1, 1, "too-large", "needs 298 descriptors, the limit is 297")]
     assert reply.problems[0].hint == "raise RLIMIT_NOFILE"
     assert reply.service_count == 100
 
 
-@pytest.mark.parametrize("limit", [233, -1])
+@pytest.mark.parametrize("limit", [298, -1])
 def test_a_file_that_fits(tmp_path, limit):
     text = f"metrics.listen = '127.0.0.1:1'\n{WEB}instances = 100\nlog.to = ['null']"
 
