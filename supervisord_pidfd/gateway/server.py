@@ -347,7 +347,8 @@ class _Connection:
 
     async def _send(self, response: Response, *, last: bool) -> None:
         """Send an answer, a piece at a time, so that a slow reader holds no copy of it."""
-        if not self._server.hold(self, response.body):
+        held = response.body if response.packed is None else response.packed.data
+        if not self._server.hold(self, held):
             response = refusal(503, (RETRY_AFTER,))
         try:
             await self._send_whole(response, last=last)
