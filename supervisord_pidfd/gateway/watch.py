@@ -68,7 +68,12 @@ def slim(record: Mapping[str, Any], at: str) -> bytes:
     """Return what the dashboard needs of a record, as JSON; `at` is when it was true."""
     kept = {name: record.get(name) for name in MEMBERS}
     end = record.get("last_exit")
-    kept |= {"exit": end.get("text") if end else None, "at": at}
+    failing = next((check for check in record.get("checks") or () if check["ok"] is False), None)
+    kept |= {
+        "exit": end.get("text") if end else None,
+        "failing": failing and ": ".join(filter(None, (failing["name"], failing["error"]))),
+        "at": at,
+    }
     small = {name: value for name, value in kept.items() if value or name in _ALWAYS}
     return json.dumps(small, separators=(",", ":")).encode("ascii")
 

@@ -129,11 +129,16 @@ def test_all_services_come_and_then_what_changes(core, hub):
 
 def test_a_record_holds_what_is_drawn_and_no_more():
     end = {"text": "code 1", "cause": "exit_code"}
-    small = json.loads(watch.slim(record("a", last_exit=end, limit=10), "now"))
+    checks = [
+        {"name": "port", "ok": True, "error": None},
+        {"name": "disk", "ok": False, "error": "it is full"},
+    ]
+    small = json.loads(watch.slim(record("a", last_exit=end, limit=10, checks=checks), "now"))
 
     assert small == {
         "name": "a", "group": "", "phase": "running", "wanted": "up", "ready": True, "pid": 7,
         "restarts": 0, "detail": "", "exit": "code 1", "limit": 10, "at": "now",
+        "failing": "disk: it is full",
     }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ const PAGES = [
   ["timeline", "Timeline", TimelinePage, "t"],
   ["graph", "Graph", GraphPage, "g"],
   ["events", "Events", EventsPage, "e"],
-  ["config", "Configuration", ConfigPage, "c"],
+  ["config", "Config", ConfigPage, "c"],
 ];
 
 const THEMES = ["auto", "light", "dark"];
@@ -44,7 +44,9 @@ function show() {
   document.title = `${page.title} · supervisord-pidfd`;
   main.replaceChildren(page.element);
   for (const link of document.querySelectorAll("nav a")) {
-    mark(link, "aria-current", link.dataset.page === (path === "service" ? "" : found[0]) ? "page" : null);
+    const current = link.dataset.page === (path === "service" ? "" : found[0]);
+    mark(link, "aria-current", current ? "page" : null);
+    if (current) link.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
   page.enter(leaving.signal);
 }

@@ -99,6 +99,7 @@ export function aged(text, passed) {
 
 /** Say what a service is at, now. */
 export function detail(service, skew = 0) {
+  if (service.failing && service.phase === "running") return service.failing;
   const text = service.detail ?? "";
   if (service.phase === "backoff" && service.next_start_at) {
     const tries = service.limit ? `try ${service.attempt} of ${service.limit}` : `try ${service.attempt}`;

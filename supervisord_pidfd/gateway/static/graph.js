@@ -13,6 +13,7 @@ const GAP_X = 72;
 const GAP_Y = 16;
 const PAD = 12;
 const LETTERS = 17;
+const SMALLEST = 0.72;
 
 const WORDS = {
   requires: "needs it", wants: "would like it", after: "starts after it", part_of: "is part of it",
@@ -36,9 +37,11 @@ export class Drawing {
       class: `edge e-${edge.kind}${edge.met ? "" : " unmet"}`, "marker-end": `url(#${edge.met ? "tip" : "tip-unmet"})` },
       s("title", {}, `${edge.from} ${WORDS[edge.kind] ?? edge.kind}: ${edge.to} (${edge.condition}${edge.met ? "" : ", not met"})`)));
     const boxes = [...nodes].map(([name, at]) => this.#box(name, place(at), name === centre));
-    this.element.replaceChildren(s("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img",
+    const drawing = s("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img",
       "aria-label": `${names.length} services and what they depend on` },
-      s("defs", {}, tip("tip"), tip("tip-unmet")), drawn, boxes));
+      s("defs", {}, tip("tip"), tip("tip-unmet")), drawn, boxes);
+    drawing.style.minWidth = `${Math.min(width, Math.max(SMALLEST * width, 300))}px`;
+    this.element.replaceChildren(drawing);
     this.refresh();
   }
 

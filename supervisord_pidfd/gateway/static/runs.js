@@ -41,9 +41,12 @@ export function bars(runs, from, to) {
     }));
 }
 
-export const scale = (from, to) => h("div", { class: "scale", "aria-hidden": "true" }, ticks(from, to).map((at) => {
+/** Draw a scale of time; what would hang over its ends is left out. */
+export const scale = (from, to) => h("div", { class: "scale", "aria-hidden": "true" }, ticks(from, to, innerWidth < 720 ? 3 : 6).map((at) => {
+  const share = (at - from) / (to - from);
+  if (share < 0.03 || share > 0.97) return null;
   const one = h("span", {}, tick(at, to - from));
-  one.style.left = `${((at - from) / (to - from)) * 100}%`;
+  one.style.left = `${share * 100}%`;
   return one;
 }));
 

@@ -136,7 +136,7 @@ export class ServicePage {
     this.cpu.show(points, alive);
     this.rss.show(points, alive);
     const last = points.at(-1);
-    say(this.figures, alive && last ? `${last.threads ?? "–"} threads · ${last.fds ?? "–"} descriptors` : "No process, nothing to measure.");
+    say(this.figures, alive && last ? [last.threads && count(last.threads, "thread"), last.fds && count(last.fds, "descriptor")].filter(Boolean).join(" · ") : "No process, nothing to measure.");
   }
 
   /** Read again what the record does not hold, once things have calmed down. */

@@ -35,7 +35,7 @@ function paths(points, pick, span, width, height, top) {
 const spanOf = (points, most) => Math.min(most, Math.max(20, points.length ? points.at(-1).ts - points[0].ts : 0));
 
 const KINDS = {
-  cpu: { pick: (point) => point.cpu, least: 0.1, write: percent, title: "CPU" },
+  cpu: { pick: (point) => point.cpu, least: 0.05, write: percent, title: "CPU" },
   rss: { pick: (point) => point.rss, least: 4e6, write: bytes, title: "Memory" },
 };
 
@@ -64,11 +64,11 @@ export class Spark {
 export class Chart {
   constructor(kind) {
     this.spark = new Spark(kind, { width: 600, height: 120, span: 300 });
-    this.top = h("span", { class: "scale num" });
+    this.top = h("span", { class: "most num" });
     this.now = h("strong", { class: "num" });
     this.element = h("figure", { class: "chart" },
-      h("figcaption", {}, h("span", {}, this.spark.title), this.now),
-      h("div", { class: "plot" }, this.spark.element, this.top));
+      h("figcaption", {}, h("span", {}, this.spark.title), this.top, this.now),
+      h("div", { class: "plot" }, this.spark.element));
   }
 
   show(points, alive) {

@@ -9,7 +9,7 @@ import { store } from "./store.js";
 
 const SPANS = [["5m", 300], ["15m", 900], ["1h", 3600], ["6h", 21600], ["1d", 86400]];
 const MOST = 80;
-const kept = { span: 900, restless: false };
+const kept = { span: null, restless: false };
 
 /** Gather the runs of each service within the last `span` seconds. */
 export function gather(events, services, from, now) {
@@ -62,15 +62,22 @@ export class TimelinePage {
     this.late ??= setTimeout(() => { this.late = undefined; this.#draw(); }, 200);
   }
 
+  /** Show no time from before the supervisor was there. */
+  #fitting(now) {
+    const up = store.supervisor ? (now - Date.parse(store.supervisor.started_at)) / 1000 : Infinity;
+    return Math.min(900, SPANS.find(([, span]) => span >= up)?.[1] ?? 900);
+  }
+
   #draw() {
     const now = Date.now() - store.skew * 1000;
-    const from = now - kept.span * 1000;
-    for (const one of this.spans.children) mark(one, "aria-pressed", Number(one.dataset.span) === kept.span ? "true" : "false");
+    const span = kept.span ?? this.#fitting(now);
+    const from = now - span * 1000;
+    for (const one of this.spans.children) mark(one, "aria-pressed", Number(one.dataset.span) === span ? "true" : "false");
     mark(this.restless, "aria-pressed", kept.restless ? "true" : "false");
     const found = [...gather(store.events, store.services.values(), from, now)].filter(([, one]) => !kept.restless || one.last > from);
     found.sort(([a, one], [b, other]) => other.bad - one.bad || other.last - one.last || (a < b ? -1 : 1));
     const bad = found.reduce((sum, [, one]) => sum + one.bad, 0);
-    say(this.about, `${count(found.length, "service")}, ${count(bad, "failure")} in the last ${length(kept.span)}`
+    say(this.about, `${count(found.length, "service")}, ${count(bad, "failure")} in the last ${length(span)}`
       + (found.length > MOST ? `; the ${MOST} most restless are shown.` : "."));
     const lanes = found.slice(0, MOST).map(([name, one]) => h("a", { class: "lane", href: address(`service/${encodeURIComponent(name)}`).pathname },
       h("span", { class: "who" }, glyph(store.services.has(name) ? look(store.services.get(name)) : "stopped"), h("span", {}, name),
