@@ -143,3 +143,36 @@ def test_nothing_comes_from_another_host(name):
     found = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+[^\s\"']*", FILES[name].decode()))
 
     assert found <= {"http://www.w3.org/2000/svg"}
+
+
+# -- colours --------------------------------------------------------------------------------------
+
+PAIR = re.compile(r"--([\w-]+): light-dark\(#([0-9a-f]{6}), #([0-9a-f]{6})\);")
+INKS = (
+    "ink", "soft", "accent", "running", "starting", "waiting", "stopping", "stopped", "backoff",
+    "exited", "failed",
+)  # fmt: skip
+
+
+def luminance(colour):
+    """Give the relative luminance that WCAG 2 defines."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    red, green, blue = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one, other):
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("ground", ["paper", "card", "sunk"])
+@pytest.mark.parametrize("ink", INKS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read_on_every_ground(ink, ground, scheme):
+    colours = {
+        name: {"light": light, "dark": dark}[scheme]
+        for name, light, dark in PAIR.findall(FILES["app.css"].decode())
+    }
+
+    assert contrast(colours[ink], colours[ground]) >= 4.5
