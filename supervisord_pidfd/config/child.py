@@ -33,6 +33,7 @@ __all__ = [
 DEADLINE_S = 30.0
 """How long the core gives a child before it kills it."""
 MAX_MEMORY = 512 << 20
+"""Bytes of address space for a child, beside what the process has that it was forked from."""
 MAX_CPU_S = 10
 MAX_REPLY = 64 << 20
 CHANNEL_VERSION = 1
@@ -257,11 +258,20 @@ def _isolate(writer: int) -> None:  # pragma: no cover - in the child alone
         os.dup2(null, fd)
     os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     for kind, most in (
-        (resource.RLIMIT_AS, MAX_MEMORY),
+        (resource.RLIMIT_AS, _address_space() + MAX_MEMORY),
         (resource.RLIMIT_CPU, MAX_CPU_S),
         (resource.RLIMIT_CORE, 0),
     ):
         _limit(kind, most)
+
+
+def _address_space() -> int:  # pragma: no cover - in the child alone
+    """Return how many bytes of addresses are taken already; 0 where /proc cannot say."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 0
 
 
 def _limit(kind: int, most: int) -> None:  # pragma: no cover - in the child alone

@@ -32,7 +32,8 @@ def shares(graph: Graph, timeouts: Mapping[str, float], budget: float) -> dict[s
     scale = min(1.0, budget / longest) if longest > 0 else 1.0
     return {
         name: Share(
-            max(0.0, budget - scale * (below[name] + own[name])), budget - scale * below[name]
+            max(0.0, budget - scale * (below[name] + own[name])),
+            max(0.0, budget - scale * below[name]),
         )
         for name in own
     }

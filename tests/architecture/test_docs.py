@@ -15,6 +15,7 @@ SECTIONS = ["Context", "Decision", "Consequences", "What would change our mind"]
 SYSTEM = {
     "bin", "dev", "etc", "home", "lib", "nonexistent", "opt", "proc", "run", "sbin", "srv", "sys",
     "tmp", "usr", "var",
+    "service",  # a page of the dashboard
 }  # fmt: skip
 ABSOLUTE = re.compile(r"(?<![\w.:/~}$*<>\])-])/([a-z]+)/[\w.-]")
 
