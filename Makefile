@@ -75,7 +75,7 @@ parts: $(DEV)               ## all but the installed daemon as a process
 
 # The pidfd calls are forbidden by a real filter, as on Linux 4.19: the fallback is real or it is not there.
 fallback: $(DEV)            ## the tests about processes, with the pidfd calls forbidden
-	WITHOUT_PIDFD=1 $(PY) tests/support/seccomp.py kernel-4.19 -- $(PYTEST) -m "reaping and not pidfd and not browser" tests
+	WITHOUT_PIDFD=1 $(PY) tests/support/seccomp.py kernel-4.19 -- $(PYTEST) -m "reaping and not pidfd and not once" tests
 
 system: $(DEV)              ## the installed daemon as a process
 	$(PYTEST) tests/system
@@ -86,7 +86,7 @@ user: $(DEV)                ## the system tests as an ordinary user, when we are
 	then echo "user: left out, uid 65533 cannot read $(CURDIR)"; \
 	else home=$$(mktemp -d); chown 65533:65533 "$$home"; trap 'rm -rf "$$home"' EXIT; \
 	  HOME=$$home TMPDIR=$$home HYPOTHESIS_STORAGE_DIRECTORY=$$home PYTHONDONTWRITEBYTECODE=1 \
-	  setpriv --reuid 65533 --regid 65533 --clear-groups $(PYTEST) -p no:cacheprovider -m "not browser" tests/system; fi
+	  setpriv --reuid 65533 --regid 65533 --clear-groups $(PYTEST) -p no:cacheprovider -m "not once" tests/system; fi
 
 cover: $(DEV)               ## branch coverage; core/ must have all of it
 	$(PYTEST) --cov --cov-report= --ignore=tests/system tests

@@ -9,6 +9,8 @@ from tests.support.interface import INTERFACE
 from tests.support.web import TOKENS, Web, roomy_daemon, token_file
 from tests.system.helpers import kill, sh
 
+pytestmark = pytest.mark.once
+
 CONFIG = (
     "[service.web]\nlog.to = ['file']\nmetrics_port = 9100\n"
     + sh("echo one; echo two >&2; exec sleep 1000")

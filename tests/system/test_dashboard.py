@@ -17,7 +17,7 @@ from tests.system.helpers import kill, python, sh
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.browser,
+    pytest.mark.once,
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="there is no browser here"),
 ]
 

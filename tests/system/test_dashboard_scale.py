@@ -12,7 +12,7 @@ from tests.support.crowd import Crowd
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.browser,
+    pytest.mark.once,
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="there is no browser here"),
 ]
 

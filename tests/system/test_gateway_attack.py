@@ -15,6 +15,8 @@ from supervisord_pidfd.gateway.api import ROWS
 from tests.support.web import TOKENS, Web, roomy_daemon, token_file
 from tests.system.helpers import kill, sh
 
+pytestmark = pytest.mark.once
+
 CANARIES = {
     "environment": "canary-value-of-the-environment",
     "secret": "canary-content-of-a-secret",

@@ -22,6 +22,8 @@ from supervisord_pidfd.logwire import Counters, Slot
 from tests.support import ctl
 from tests.system.helpers import kill, python, sh
 
+pytestmark = pytest.mark.once
+
 FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
 """See ioctl_fsfreeze(2): writers wait, uninterruptibly, until the file system is thawed."""
 

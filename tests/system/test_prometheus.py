@@ -16,6 +16,7 @@ from tests.system.helpers import kill, sh
 from tests.system.test_metrics import get
 
 pytestmark = [
+    pytest.mark.once,
     pytest.mark.slow,
     pytest.mark.skipif(
         shutil.which("prometheus") is None or shutil.which("promtool") is None,

@@ -13,6 +13,8 @@ import pytest
 
 from tests.system.helpers import alive, sh
 
+pytestmark = pytest.mark.once
+
 SERVICES = (
     "[service.web]\nlog.to = ['file']\nready.log = 'hello'\n"
     + sh("echo hello; exec sleep 1000")
