@@ -58,6 +58,8 @@ class Strays:
             service.orphan_identified(pid)
         if self.ending:
             self._hands.orphans.signal(pid, signal.SIGTERM)
+        if not owner.service:  # it may be gone, which is why nobody knows; its children are ours
+            self.look()
         self._recheck()
 
     def _recheck(self) -> None:
