@@ -87,7 +87,7 @@ def test_a_check_that_cannot_be_executed_says_why(world, trials):
 def test_a_check_that_takes_too_long_is_killed_with_its_group(world, trials):
     one = Tried(world, "web", "sleep 60 & sleep 60", timeout=0.1)
 
-    assert run(world, trials, one)["web"].startswith("not over after 0.1")
+    assert run(world, trials, one)["web"].startswith("not over after ")
 
 
 def test_a_flood_of_output_is_bounded(world, trials):

@@ -454,6 +454,7 @@ def test_an_apply_under_way_is_refused_when_the_daemon_shuts_down(daemon, client
     assert daemon.running() == {}
 
 
+@pytest.mark.once
 def test_a_hundred_applies_while_services_crash_lose_nothing(daemon, client):
     crash = (
         "[service.crash]\n"

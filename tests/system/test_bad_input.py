@@ -8,6 +8,8 @@ import pytest
 
 from tests.system.helpers import command
 
+pytestmark = pytest.mark.once
+
 OTHER = "[service.other]\ncommand = 'sleep 1000'\n"
 GIVES_UP = "start_limit.burst = 1\nbackoff.delay = 0\n"
 

@@ -8,6 +8,8 @@ import pytest
 
 from supervisord_pidfd.config import check
 
+pytestmark = pytest.mark.once
+
 WEB = '[service.web]\ncommand = "/bin/sh"\n'
 
 DEMO = """\

@@ -20,6 +20,8 @@ from supervisord_pidfd import control, wire
 from tests.support.varlink import INTERFACE, Varlink
 from tests.system.helpers import kill, status
 
+pytestmark = pytest.mark.once
+
 CONFIG = "[service.web]\ncommand = 'sleep 1000'\nbackoff.delay = 0\n"
 MANY = 1000
 IN_A_NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")

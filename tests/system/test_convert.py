@@ -1,5 +1,9 @@
 """What `convert` makes of real files runs as it did."""
 
+import pytest
+
+pytestmark = pytest.mark.once
+
 SUPERVISOR = """\
 [supervisord]
 nodaemon = true

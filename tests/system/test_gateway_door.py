@@ -20,6 +20,8 @@ from supervisord_pidfd.gateway.core import (
 from tests.support.varlink import Varlink, VarlinkError
 from tests.system.helpers import kill, sh
 
+pytestmark = pytest.mark.once
+
 WEB = (
     "metrics.listen = '127.0.0.1:0'\n"
     "[service.web]\nlog.to = ['file']\n"

@@ -247,6 +247,7 @@ def test_a_group_that_restarts_too_often_gives_up(daemon):
     assert {one["phase"] for one in daemon.look("a", "b").values()} == {"failed"}
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_two_thousand_services_start_in_order_and_no_more_than_allowed_at_once(daemon):
     many, step, most = 2000, 100, 50

@@ -277,6 +277,7 @@ def test_what_nobody_wanted_up_stays_down(daemon):
     assert daemon.look("a", "b")["a"]["phase"] == "stopped"
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_a_hundred_reloads_leak_nothing(daemon, reaper_mode):
     daemon.start(A + B, *reaping(reaper_mode))

@@ -6,6 +6,8 @@ import pytest
 
 from tests.system.helpers import command, reaping, sh
 
+pytestmark = pytest.mark.once
+
 TASK = "[service.job]\ntype = 'oneshot'\n"
 
 
